@@ -1,0 +1,20 @@
+"""Folder, CSV or Parquet → ``Dataset``; a look at every file; splits."""
+
+from greffon.datasets.reading import read_dataset
+from greffon.datasets.scanning import Facts, FactsBook, Scan, near_duplicate_groups, scan
+from greffon.datasets.splitting import apportion, folds, split
+from greffon.datasets.value import SPLITS, Dataset
+
+__all__ = [
+    "SPLITS",
+    "Dataset",
+    "Facts",
+    "FactsBook",
+    "Scan",
+    "apportion",
+    "folds",
+    "near_duplicate_groups",
+    "read_dataset",
+    "scan",
+    "split",
+]

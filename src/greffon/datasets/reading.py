@@ -1,0 +1,276 @@
+"""A folder, a CSV or a Parquet file becomes a ``Dataset``. No image is opened here."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from greffon.datasets.value import Dataset
+from greffon.errors import DataError
+
+__all__ = ["read_dataset"]
+
+_SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
+                "test": "test", "testing": "test"}  # fmt: skip
+
+#: Files that lie about in folders of photos and are no photos. They are counted, not opened.
+_NOT_IMAGES = frozenset(
+    ".txt .md .rst .json .jsonl .csv .tsv .xml .yaml .yml .toml .html .htm .css .js .py .ipynb .log .pdf .doc .docx .xls"
+    " .xlsx .zip .gz .tar .7z .rar .db .ini .npy .npz .pkl .parquet .mat .h5 .pt .pth .mp4 .mov .avi .mp3 .wav"
+    " .exe .sh .bat .lnk .url .xmp .aae".split()
+)
+_HOW = "Give a folder with one folder of images a class, or a CSV or Parquet file with the columns path,label."
+
+
+def read_dataset(data: Path | str, *, labelled: bool = True) -> Dataset:
+    """Read what a data set says of itself.
+
+    Understood are: a folder per class; ``train/``, ``val/``, ``test/`` with a folder per class in each; a folder
+    per domain with a folder per class in each; a folder of images without classes; a CSV or Parquet file with
+    ``path,label[,split][,domain]``, its paths relative to the file. Classes of folders are in alphabetical order,
+    classes of a table in the order of their first appearance.
+
+    Parameters
+    ----------
+    data
+        A folder, or a ``.csv``, ``.tsv`` or ``.parquet`` file.
+    labelled
+        Whether labels are needed. If so, images without one are left out with a note, and none at all is an error.
+
+    Raises
+    ------
+    DataError
+        Nothing there, nothing readable, no class, wrong columns.
+    """
+    path = Path(data).expanduser()
+    try:
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be looked at ({error.strerror})") from error
+    if is_folder:
+        dataset = _read_folder(path)
+    elif is_file:
+        dataset = _read_table(path)
+    else:
+        raise DataError(f"{path}: there is no such file or folder.", hint=_HOW)
+    if labelled:
+        known = dataset.labels >= 0
+        if not known.any():
+            what = f"{path}: found {len(dataset)} images but no class" if len(dataset) else f"{path}: holds no image files."
+            raise DataError(what, hint=_HOW)
+        if not known.all():
+            dropped = [dataset.paths[i] for i in np.flatnonzero(~known)]
+            note = f"{len(dropped)} images have no label and are left out: {_some(dropped, path)}"
+            dataset = _with_note(dataset.take(np.flatnonzero(known)), note)
+    elif not len(dataset):
+        raise DataError(f"{path}: holds no image files.", hint="Are the images somewhere below another folder?")
+    return dataset
+
+
+def _with_note(dataset: Dataset, note: str) -> Dataset:
+    return Dataset(dataset.root, dataset.paths, dataset.labels, dataset.classes, dataset.splits, dataset.domains,
+                   (*dataset.notes, note), dataset.set_aside)  # fmt: skip
+
+
+def _some(paths: list[Path], root: Path, most: int = 3) -> str:
+    base = root if root.is_dir() else root.parent
+    names = [str(p.relative_to(base)) if p.is_relative_to(base) else str(p) for p in paths[:most]]
+    return ", ".join(names) + (f" and {len(paths) - most} more" if len(paths) > most else "")
+
+
+# --- folders ---------------------------------------------------------------------------------------------------
+
+
+class _Walk:
+    """One walk through a folder: the files that may be images, and what was passed over on the way."""
+
+    def __init__(self) -> None:
+        self.other: int = 0
+        self.set_aside: list[tuple[Path, str]] = []
+        self._seen: set[str] = set()
+
+    def entries(self, folder: Path) -> tuple[list[Path], list[Path]]:
+        """The folders and the files in one folder, each in the order of their names."""
+        real = os.path.realpath(folder)
+        if real in self._seen:
+            self.set_aside.append((folder, "a link to a folder that was already read"))
+            return [], []
+        self._seen.add(real)
+        try:
+            with os.scandir(folder) as found:
+                names = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
+                folders = [Path(entry.path) for entry in names if entry.is_dir()]
+                files = [Path(entry.path) for entry in names if not entry.is_dir()]
+        except OSError as error:
+            self.set_aside.append((folder, f"the folder cannot be read ({error.strerror})"))
+            return [], []
+        images = [file for file in files if file.suffix.lower() not in _NOT_IMAGES and file.name not in ("Thumbs.db", "Icon\r")]
+        self.other += len(files) - len(images)
+        return folders, images
+
+    def below(self, folder: Path) -> Iterator[Path]:
+        """Every image file in a folder and in the folders inside it."""
+        folders, files = self.entries(folder)
+        yield from files
+        for inner in folders:
+            yield from self.below(inner)
+
+
+def _read_folder(root: Path) -> Dataset:
+    walk = _Walk()
+    folders, files = walk.entries(root)
+    roles = {folder: _SPLIT_NAMES[folder.name.lower()] for folder in folders if folder.name.lower() in _SPLIT_NAMES}
+    if walk.set_aside:
+        raise DataError(f"{root}: {walk.set_aside[0][1]}", hint="Is reading it permitted? Try: ls -ld " + str(root))
+    rows: list[tuple[Path, str, str, str]] = []
+    notes: list[str] = []
+    if "train" in roles.values() and len(roles) == len(folders):
+        for folder, role in roles.items():
+            classes, loose = walk.entries(folder)
+            rows += [(path, "", role, "") for path in loose]
+            rows += [(path, name.name, role, "") for name in classes for path in walk.below(name)]
+    else:
+        inside = {folder: _Peek(folder) for folder in folders}
+        if not files and _are_domains(list(inside.values())):
+            for domain in folders:
+                rows += [(path, name.name, "", domain.name) for name in walk.entries(domain)[0] for path in walk.below(name)]
+            notes.append(f"read as domains with the same classes in each: {', '.join(folder.name for folder in folders)}")
+        else:
+            rows += [(path, "", "", "") for path in files]
+            for folder in folders:
+                images = list(walk.below(folder))
+                rows += [(path, folder.name, "", "") for path in images]
+                if not images:
+                    notes.append(f"the class folder {folder.name!r} is empty, and is passed over")
+    if walk.other:
+        notes.append(f"{walk.other} files are no images by their names, and are passed over")
+    classes = sorted({label for _, label, _, _ in rows if label})
+    return _dataset(root, rows, classes, notes, walk.set_aside)
+
+
+class _Peek:
+    """The names of the folders in a folder, and whether files lie beside them."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            with os.scandir(folder) as found:
+                entries = [entry for entry in found if not entry.name.startswith(".")]
+        except OSError:
+            entries = []
+        self.folders = {entry.name for entry in entries if entry.is_dir()}
+        self.has_files = any(
+            not entry.is_dir() and os.path.splitext(entry.name)[1].lower() not in _NOT_IMAGES for entry in entries  # noqa: PTH122
+        )
+
+
+def _are_domains(inside: list[_Peek]) -> bool:
+    """Two or more folders that hold nothing but folders, of which at least two names are in every one."""
+    if len(inside) < 2 or any(peek.has_files or not peek.folders for peek in inside):
+        return False
+    return len(set.intersection(*(peek.folders for peek in inside))) >= 2
+
+
+# --- tables ----------------------------------------------------------------------------------------------------
+
+
+def _read_table(path: Path) -> Dataset:
+    columns = _parquet_columns(path) if _is_parquet(path) else _csv_columns(path)
+    if "path" not in columns:
+        raise DataError(f"{path}: expected a column 'path', got {list(columns)}", hint=_HOW)
+    n = len(columns["path"])
+    blank = [""] * n
+    cells = {name: columns.get(name, blank) for name in ("path", "label", "split", "domain")}
+    rows: list[tuple[Path, str, str, str]] = []
+    set_aside: list[tuple[Path, str]] = []
+    for number, (name, label, split, domain) in enumerate(zip(*cells.values(), strict=True), start=1):
+        if not name:
+            raise DataError(f"{path}: row {number} has no path")
+        role = _SPLIT_NAMES.get(split.lower(), "") if split else ""
+        if split and not role:
+            raise DataError(f"{path}: row {number}: the split must be train, val or test, got {split!r}")
+        file = path.parent / name
+        if _is_there(file):
+            rows.append((file, label, role, domain))
+        else:
+            set_aside.append((file, f"row {number}: there is no such file"))
+    if n and not rows:
+        raise DataError(f"{path}: none of its {n} files is there, {set_aside[0][0]} for one.",
+                        hint="Paths in a table are relative to the folder that the table is in.")  # fmt: skip
+    classes = list(dict.fromkeys(label for _, label, _, _ in rows if label))
+    return _dataset(path, rows, classes, [], set_aside)
+
+
+def _is_there(file: Path) -> bool:
+    try:
+        return file.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _is_parquet(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"PAR1"
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _parquet_columns(path: Path) -> dict[str, list[str]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        names = pq.read_schema(path).names
+        wanted = [name for name in names if name.lower() in ("path", "label", "split", "domain")]
+        table = pq.read_table(path, columns=wanted)
+        return {
+            name.lower(): ["" if value is None else str(value) for value in table.column(name).to_pylist()] for name in wanted
+        } or {name: [] for name in names}
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{path}: a damaged Parquet file ({str(error).splitlines()[0][:200]})") from error
+
+
+def _csv_columns(path: Path) -> dict[str, list[str]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: must be a CSV file in UTF-8 or a Parquet file; byte {error.start} is neither", hint=_HOW) from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+    lines = text.splitlines()
+    if not lines:
+        raise DataError(f"{path}: the file is empty", hint=_HOW)
+    delimiter = max(",;\t", key=lines[0].count)
+    try:
+        rows = [row for row in csv.reader(text.splitlines(keepends=True), delimiter=delimiter) if any(row)]
+    except csv.Error as error:
+        raise DataError(f"{path}: not a CSV file ({error})", hint=_HOW) from error
+    header = [name.strip().lower() for name in rows[0]] if rows else []
+    for number, row in enumerate(rows[1:], start=1):
+        if len(row) != len(header):
+            raise DataError(f"{path}: row {number} has {len(row)} fields, the header has {len(header)}")
+    return {name: [row[i].strip() for row in rows[1:]] for i, name in enumerate(header)}
+
+
+def _dataset(
+    root: Path,
+    rows: list[tuple[Path, str, str, str]],
+    classes: list[str],
+    notes: list[str],
+    set_aside: list[tuple[Path, str]],
+) -> Dataset:
+    number = {name: i for i, name in enumerate(classes)}
+    return Dataset(
+        root=root,
+        paths=tuple(row[0] for row in rows),
+        labels=np.array([number.get(row[1], -1) for row in rows], np.int64),
+        classes=tuple(classes),
+        splits=tuple(row[2] for row in rows),
+        domains=tuple(row[3] for row in rows),
+        notes=tuple(notes),
+        set_aside=tuple(set_aside),
+    )

@@ -1,0 +1,228 @@
+"""Every file is opened once: which are images, which are the same, and which are nearly the same."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from greffon.datasets.value import Dataset
+from greffon.errors import DataError, ImageError
+from greffon.images import Limits, read_bytes, signature
+from greffon.progress import Progress
+
+__all__ = ["Facts", "FactsBook", "Scan", "near_duplicate_groups", "scan"]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What one look at an image told. It depends on the bytes alone, and is kept under their digest."""
+
+    height: int
+    width: int
+    grey: bytes  # uint8 (16, 16)
+    colour: bytes  # uint8 (4, 4, 3)
+    fault: str  # why it cannot be read, or ""
+
+
+class FactsBook(Protocol):
+    """Where facts are remembered between runs."""
+
+    def facts(self, digests: Iterable[str]) -> dict[str, Facts]:
+        """What is known of these contents."""
+
+    def remember(self, facts: Mapping[str, Facts]) -> None:
+        """Keep facts under the digests of their contents."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scan:
+    """A data set that was looked at.
+
+    Parameters
+    ----------
+    dataset
+        What is left: readable, each content once, no content under two labels.
+    digests
+        The sha256 of each file of ``dataset``, in its order.
+    facts
+        The facts of each, in the same order.
+    groups
+        int64 (n,): images with the same number are near-duplicates of each other.
+    unreadable
+        Files set aside, with the reason.
+    conflicting
+        Files with the same content under two labels: all of them were left out.
+    repeated
+        Files left out because the same content stands in the data set under the same label.
+    """
+
+    dataset: Dataset
+    digests: tuple[str, ...]
+    facts: tuple[Facts, ...]
+    groups: np.ndarray
+    unreadable: tuple[tuple[Path, str], ...]
+    conflicting: tuple[tuple[Path, ...], ...]
+    repeated: tuple[tuple[Path, Path], ...]
+
+    @property
+    def near_duplicates(self) -> int:
+        """How many images have at least one near-duplicate."""
+        _, counts = np.unique(self.groups, return_counts=True)
+        return int(counts[counts > 1].sum())
+
+
+def scan(dataset: Dataset, *, book: FactsBook | None, progress: Progress, workers: int = 2, limits: Limits = Limits()) -> Scan:
+    """Open every file of a data set.
+
+    Parameters
+    ----------
+    dataset
+        As it was read.
+    book
+        Facts known from earlier runs; only contents that are not in it are decoded.
+    progress
+        Told of every file.
+    workers
+        Threads that read and decode.
+
+    Raises
+    ------
+    DataError
+        If not a single image can be read.
+    """
+    progress.begin("Looking at the images", len(dataset))
+    digests, facts = _look(dataset.paths, book, progress, workers, limits)
+    progress.end()
+    unreadable = list(dataset.set_aside)
+    by_digest: dict[str, list[int]] = defaultdict(list)
+    for index, (digest, fault) in enumerate(digests):
+        reason = fault or facts[digest].fault
+        if reason:
+            unreadable.append((dataset.paths[index], reason))
+        else:
+            by_digest[digest].append(index)
+    if not by_digest:
+        first = unreadable[0] if unreadable else (dataset.root, "no files")
+        raise DataError(f"{dataset.root}: none of its {len(dataset)} files can be read as an image; {first[0]}: {first[1]}")
+    kept, conflicting, repeated = [], [], []
+    for same in by_digest.values():
+        labels = {int(dataset.labels[i]) for i in same}
+        if len(labels) > 1:
+            conflicting.append(tuple(dataset.paths[i] for i in same))
+            continue
+        # Where one content stands in several splits it stays in the one that is read last: better a photo
+        # fewer to learn from than one in the test that was learned.
+        order = sorted(same, key=lambda i: {"test": 0, "val": 1}.get(dataset.splits[i], 2))
+        kept.append(order[0])
+        repeated += [(dataset.paths[i], dataset.paths[order[0]]) for i in order[1:]]
+    kept.sort()
+    if not kept:
+        raise DataError(f"{dataset.root}: every image stands under two labels, {conflicting[0][0]} for one")
+    left = replace(dataset.take(kept), set_aside=())
+    kept_facts = tuple(facts[digests[i][0]] for i in kept)
+    return Scan(
+        dataset=left,
+        digests=tuple(digests[i][0] for i in kept),
+        facts=kept_facts,
+        groups=near_duplicate_groups(kept_facts),
+        unreadable=tuple(unreadable),
+        conflicting=tuple(conflicting),
+        repeated=tuple(repeated),
+    )
+
+
+def _look(
+    paths: Sequence[Path], book: FactsBook | None, progress: Progress, workers: int, limits: Limits
+) -> tuple[list[tuple[str, str]], dict[str, Facts]]:
+    """(digest, "") or ("", reason) of every file, and the facts of every content."""
+    digests: list[tuple[str, str]] = []
+    facts: dict[str, Facts] = {}
+    with ThreadPoolExecutor(workers) as pool:
+        for start in range(0, len(paths), 512):
+            part = paths[start : start + 512]
+            read = list(pool.map(lambda path: _digest(path, limits), part))
+            digests += read
+            first_with = {digest: path for (digest, _), path in zip(read, part, strict=True) if digest and digest not in facts}
+            known = book.facts(first_with) if book is not None and first_with else {}
+            facts.update(known)
+            unknown = {digest: path for digest, path in first_with.items() if digest not in known}
+            progress.advance(len(part) - len(unknown))
+            fresh: dict[str, Facts] = {}
+            for digest, found in zip(unknown, pool.map(lambda path: _facts(path, limits), unknown.values()), strict=True):
+                fresh[digest] = found
+                progress.advance()
+            if book is not None and fresh:
+                book.remember(fresh)
+            facts.update(fresh)
+    return digests, facts
+
+
+def _digest(path: Path, limits: Limits) -> tuple[str, str]:
+    try:
+        return hashlib.sha256(read_bytes(path, limits=limits)).hexdigest(), ""
+    except ImageError as error:
+        return "", error.what.removeprefix(f"{path}: ")
+
+
+def _facts(path: Path, limits: Limits) -> Facts:
+    try:
+        seen = signature(read_bytes(path, limits=limits), limits=limits)
+    except ImageError as error:
+        return Facts(0, 0, b"", b"", error.what)
+    return Facts(seen.height, seen.width, seen.grey.tobytes(), seen.colour.tobytes(), "")
+
+
+def near_duplicate_groups(facts: Sequence[Facts], block: int = 2048) -> np.ndarray:
+    """Number the groups of images that are the same but for recompression, resizing or mirroring.
+
+    Two images are near-duplicates if their 16 × 16 greys correlate by at least 0.985 (0.995 where one is smaller
+    than 48 pixels) and their 4 × 4 colours differ by less than 6 levels (root mean square). Flat images, whose
+    grey varies by less than 3 levels, have no near-duplicates.
+
+    Returns
+    -------
+    int64 (n,): the position of the first image of each one's group.
+    """
+    n = len(facts)
+    parent = np.arange(n)
+    if n < 2:
+        return parent
+    grey = np.stack([np.frombuffer(f.grey, np.uint8).reshape(16, 16) for f in facts]).astype(np.float32)
+    grey -= grey.mean((1, 2), keepdims=True)
+    norm = np.sqrt((grey**2).sum((1, 2)))
+    varied = norm >= 3 * 16
+    unit = grey / np.maximum(norm, 1e-6)[:, None, None]
+    colour = np.stack([np.frombuffer(f.colour, np.uint8).reshape(4, 4, 3) for f in facts]).astype(np.float32)
+    small = np.array([min(f.height, f.width) < 48 for f in facts])
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = int(parent[i])
+        return i
+
+    flat = unit.reshape(n, -1)
+    for mirrored in (False, True):
+        others = unit[:, :, ::-1].reshape(n, -1) if mirrored else flat
+        their_colour = colour[:, :, ::-1] if mirrored else colour
+        for start in range(0, n, block):
+            stop = min(start + block, n)
+            for left in range(0, stop, block):
+                likeness = flat[start:stop] @ others[left : left + block].T
+                for a, b in np.argwhere(likeness >= 0.985):
+                    i, j = start + int(a), left + int(b)
+                    if j >= i or not (varied[i] and varied[j]):
+                        continue
+                    if (small[i] or small[j]) and likeness[a, b] < 0.995:
+                        continue
+                    if np.sqrt(((colour[i] - their_colour[j]) ** 2).mean()) < 6:
+                        first, second = sorted((root(i), root(j)))
+                        parent[second] = first
+    return np.array([root(i) for i in range(n)], np.int64)

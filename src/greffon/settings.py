@@ -1,0 +1,26 @@
+"""What the environment says, read in one place.
+
+GREFFON_CACHE    the folder of the store and of the weights (default: ~/.cache/greffon)
+GREFFON_OFFLINE  1: never try the network
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["cache_root", "offline"]
+
+
+def cache_root() -> Path:
+    """The folder under which greffon keeps weights and activations."""
+    chosen = os.environ.get("GREFFON_CACHE")
+    if chosen:
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "greffon"
+
+
+def offline() -> bool:
+    """Whether the user has switched the network off."""
+    return any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in ("GREFFON_OFFLINE", "HF_HUB_OFFLINE"))
