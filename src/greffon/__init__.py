@@ -1,0 +1,58 @@
+"""greffon: transfer learning for image classification. A trained CNN is kept, and a small new part is grown on it."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from greffon.errors import GreffonError
+    from greffon.estimators import ImageFeatures, TransferClassifier
+    from greffon.jobs.backbones import backbones
+    from greffon.jobs.describe import describe
+    from greffon.jobs.embed import embed
+    from greffon.jobs.evaluate import evaluate
+    from greffon.jobs.predict import predict
+    from greffon.jobs.train import train
+    from greffon.model import Model, load_model, save_model
+
+__all__ = [
+    "GreffonError",
+    "ImageFeatures",
+    "Model",
+    "TransferClassifier",
+    "backbones",
+    "describe",
+    "embed",
+    "evaluate",
+    "load_model",
+    "predict",
+    "save_model",
+    "train",
+]
+
+_HOMES = {
+    "GreffonError": "greffon.errors",
+    "ImageFeatures": "greffon.estimators",
+    "Model": "greffon.model",
+    "TransferClassifier": "greffon.estimators",
+    "backbones": "greffon.jobs.backbones",
+    "describe": "greffon.jobs.describe",
+    "embed": "greffon.jobs.embed",
+    "evaluate": "greffon.jobs.evaluate",
+    "load_model": "greffon.model",
+    "predict": "greffon.jobs.predict",
+    "save_model": "greffon.model",
+    "train": "greffon.jobs.train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # torch takes seconds to import: it waits until something that needs it is asked for.
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'greffon' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

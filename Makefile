@@ -1,0 +1,59 @@
+# From a bare Python and a clone: every target makes its own environment in .venv first, once.
+# PYTHON=python3.12 chooses another interpreter for it, WORKERS=8 another number of test processes.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+WORKERS ?= 2
+BIN := .venv/bin
+READY := .venv/.installed
+
+# Two processes of many threads each get in each other's way: on two cores one thread each is the fastest.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+
+.PHONY: help install demo test test-slow check clean distclean
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
+
+install: $(READY) ## make .venv, with greffon and everything its development needs
+
+demo: $(READY) ## train, evaluate and show a small model
+	@$(BIN)/python -m greffon.demo
+
+test: $(READY) ## the tests that take minutes in all
+	@$(PYTEST) -m "not slow"
+
+test-slow: $(READY) ## the tests that take minutes each
+	@$(BIN)/python -m pytest -q -m slow
+
+# PYRIGHT_PYTHON_*: its Python wrapper would else ask the npm registry for news, and take whatever node is installed.
+check: $(READY) ## lint and type-check
+	@$(BIN)/ruff check .
+	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 PYRIGHT_PYTHON_GLOBAL_NODE=0 $(BIN)/pyright
+
+clean: ## remove what the other targets made, except .venv
+	@rm -rf build dist demo .pytest_cache .ruff_cache .hypothesis
+	@find . -path ./.venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+distclean: clean ## remove .venv, too
+	@rm -rf .venv
+
+# An environment left half made by an interrupted run has no stamp, and maybe no pip: it is completed.
+# One call of pip for all of it, so that torch and torchvision are chosen together.
+$(READY): pyproject.toml constraints.txt
+	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+		$(PYTHON) -c 'import sys' 2>/dev/null || { \
+			echo "greffon: there is no '$(PYTHON)'. Install Python 3.11 or newer, or: make PYTHON=/path/to/python3" >&2; exit 1; }; \
+		$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+			echo "greffon: needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) -V). Try: make PYTHON=python3.11" >&2; exit 1; }; \
+		$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+			echo "greffon: '$(PYTHON)' lacks venv or pip. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }; \
+		$(PYTHON) -m venv .venv; \
+	fi
+	@echo "greffon: installing into .venv (once; some minutes and 6 GB, most of it torch)"
+	@$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,27 @@
+"""The frozen part runs once per image; what it gave is kept."""
+
+from greffon.activations.compute import Activations, Executor, LocalExecutor, Photo, compute, digest_of, pixels_of
+from greffon.activations.engines import PRECISIONS, Engine, Fidelity, Tap, TorchEngine, best_precision, fidelity, make_engine
+from greffon.activations.store import Key, Shelf, ShelfInfo, Store
+
+__all__ = [
+    "PRECISIONS",
+    "Activations",
+    "Engine",
+    "Executor",
+    "Fidelity",
+    "Key",
+    "LocalExecutor",
+    "Photo",
+    "Shelf",
+    "ShelfInfo",
+    "Store",
+    "Tap",
+    "TorchEngine",
+    "best_precision",
+    "compute",
+    "digest_of",
+    "fidelity",
+    "make_engine",
+    "pixels_of",
+]

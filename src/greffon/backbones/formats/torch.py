@@ -1,0 +1,40 @@
+"""PyTorch's files (``.pth``, ``.pt``, ``.bin``), by its restricted unpickler alone; and safetensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from greffon.errors import WeightsError
+
+__all__ = ["read_safetensors", "read_torch"]
+
+
+def read_torch(path: Path) -> dict[str, Tensor]:
+    """The state dict of a PyTorch file on the CPU, also one wrapped as ``{"state_dict": ...}`` or ``{"model": ...}``.
+
+    Raises WeightsError for anything but tensors under names: code in the file is never run.
+    """
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises pickle, zip, runtime and key errors for damaged files
+        raise WeightsError(f"{path}: not a file of PyTorch tensors ({type(error).__name__})") from error
+    for wrapper in ("state_dict", "model", "state_dict_ema"):
+        if isinstance(found, dict) and isinstance(found.get(wrapper), dict):
+            found = found[wrapper]
+    if not isinstance(found, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in found.items()):
+        raise WeightsError(f"{path}: expected tensors under names, got something else")
+    return {key.removeprefix("module."): tensor for key, tensor in found.items()}
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors and the metadata of a safetensors file. Raises WeightsError where it is damaged."""
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118  # not a dict
+    except Exception as error:  # safetensors' own error class is not a stable import
+        raise WeightsError(f"{path}: not a safetensors file, or a damaged one ({str(error)[:200]})") from error

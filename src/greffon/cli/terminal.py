@@ -1,0 +1,178 @@
+"""What a person sees in a terminal: bars, notes, tables."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any, final
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from greffon.backbones.describe import Description
+    from greffon.evaluation import Evaluation
+    from greffon.jobs.train import TrainResult
+
+__all__ = ["Terminal", "accuracy_line", "description_table", "evaluation_tables", "out", "train_summary"]
+
+
+def out() -> Console:
+    """Standard output. Where it is no terminal, tables are as wide as they need to be."""
+    from rich.console import Console
+
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)
+
+
+@final
+class Terminal:
+    """A listener that draws bars on standard error where that is a terminal, and is quiet where it is not.
+
+    Notes and warnings are printed either way, unless ``quiet``: then warnings alone.
+    """
+
+    def __init__(self, *, quiet: bool = False, most: int = 12) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True, highlight=False)
+        self._quiet = quiet
+        self._bar: Any = None
+        self._task: Any = None
+        self._warned = 0
+        self._most = most
+        self._began = 0.0
+        self._name = ""
+        self._steps = 0
+
+    def begin(self, task: str, total: int) -> None:
+        self._name, self._steps, self._began = task, 0, time.perf_counter()
+        if self._quiet or not self._console.is_terminal:
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+        )
+        self._bar.start()
+        self._task = self._bar.add_task(task, total=total, rate="")
+
+    def advance(self, steps: int = 1) -> None:
+        self._steps += steps
+        if self._bar is not None:
+            seconds = time.perf_counter() - self._began
+            self._bar.update(self._task, advance=steps, rate=f"{self._steps / max(seconds, 1e-9):.1f}/s")
+
+    def end(self) -> None:
+        seconds = time.perf_counter() - self._began
+        self.stop()
+        if not self._quiet and self._steps and seconds >= 1:
+            self._console.print(f"[dim]{self._name}: {self._steps:,} in {seconds:.1f} s, {self._steps / seconds:.1f}/s[/dim]")
+
+    def stop(self) -> None:
+        """Take the bar away, also after an error."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def say(self, text: str) -> None:
+        if not self._quiet:
+            self._console.print(text, style="dim", markup=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        self._warned += 1
+        if self._warned <= self._most:
+            self._console.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Say how many warnings were not shown."""
+        self.stop()
+        if self._warned > self._most:
+            self._console.print(f"and {self._warned - self._most} more warnings", style="yellow")
+
+
+def _percent(value: float) -> str:
+    return "–" if value != value else f"{100 * value:.1f} %"
+
+
+def evaluation_tables(evaluation: Evaluation) -> list[Table]:
+    """The figures of each class, and the confusion matrix where it is small enough to read."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    classes = Table(title="Class by class", title_justify="left")
+    for name, side in (("class", "left"), ("images", "right"), ("precision", "right"), ("recall", "right"), ("F1", "right")):
+        classes.add_column(name, justify=side)  # type: ignore[arg-type]  # a literal, by the tuple above
+    for one in evaluation.classes:
+        classes.add_row(escape(one.name), str(one.count), _percent(one.precision), _percent(one.recall), _percent(one.f1))
+    tables = [classes]
+    if len(evaluation.classes) <= 12:
+        table = Table(title="Rows: the true class. Columns: what the model said.", title_justify="left", show_lines=False)
+        table.add_column("")
+        for one in evaluation.classes:
+            table.add_column(escape(one.name), justify="right", overflow="fold")
+        for one, row in zip(evaluation.classes, evaluation.confusion.tolist(), strict=True):
+            table.add_row(escape(one.name), *[str(count) if count else "·" for count in row])
+        tables.append(table)
+    return tables
+
+
+def accuracy_line(evaluation: Evaluation) -> str:
+    """The accuracy with its interval, in one line."""
+    low, high = evaluation.accuracy_interval
+    text = (
+        f"accuracy {_percent(evaluation.accuracy)} on {evaluation.n} test images"
+        f" (95 % interval {100 * low:.1f} to {100 * high:.1f} %), balanced {_percent(evaluation.balanced_accuracy)}"
+    )
+    if evaluation.top5_accuracy is not None:
+        text += f", top-5 {_percent(evaluation.top5_accuracy)}"
+    return f"{text}, log-loss {evaluation.log_loss:.3f}, calibration error {evaluation.calibration_error:.3f}"
+
+
+def train_summary(result: TrainResult) -> list[Any]:
+    """What is printed at the end of a training run."""
+    model = result.model
+    counts = model.data["splits"]
+    lines: list[Any] = [
+        f"{model.data['images']} images of {len(model.classes)} classes: {counts['train']} train, {counts['val']} val, {counts['test']} test"
+        + (f"; {len(result.unreadable)} set aside" if result.unreadable else ""),
+        f"{model.backbone.name} in {model.precision}: {result.activations.computed} images run, {result.activations.reused} known already",
+        f"head: {model.head.kind} on the {model.representation}, strength {result.probe.strength:g}"
+        + (", classes balanced" if result.probe.balanced else ""),
+    ]
+    if result.evaluation is not None:
+        lines += [*evaluation_tables(result.evaluation), accuracy_line(result.evaluation)]
+    return lines
+
+
+def description_table(one: Description) -> Table:
+    """The stages of a backbone."""
+    from rich.table import Table
+
+    table = Table(
+        title=f"{one.name}: input {one.input[1]} × {one.input[2]}, {one.total_parameters:,} parameters with its classifier,"
+        f" {one.total_multiply_adds / 1e9:.2f} G multiply-adds up to the last feature map",
+        title_justify="left",
+    )
+    for name in ("stage", "layers"):
+        table.add_column(name)
+    for name in ("output c × h × w", "parameters", "multiply-adds", "sees", "stride"):
+        table.add_column(name, justify="right")
+    for row in one.stages:
+        table.add_row(
+            row.name,
+            ", ".join(row.layers),
+            " × ".join(str(side) for side in row.shape),
+            f"{row.parameters:,}",
+            f"{row.multiply_adds:,}",
+            "–" if row.receptive_field is None else f"{row.receptive_field} px",
+            "–" if row.stride is None else str(row.stride),
+        )
+    if one.classifier_parameters:
+        table.add_row("classifier", "", "", f"{one.classifier_parameters:,}", "", "", "")
+    return table

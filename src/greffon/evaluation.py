@@ -1,0 +1,100 @@
+"""A model on a test split: the only reader of test labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+
+from greffon.errors import DataError
+from greffon.metrics import calibration_error, confusion, log_loss, per_class, top_k_accuracy, wilson_interval
+
+__all__ = ["ClassFigures", "Evaluation", "evaluate_probabilities"]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ClassFigures:
+    """One class of a test split. NaN where a figure is not defined."""
+
+    name: str
+    count: int
+    precision: float
+    recall: float
+    f1: float
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Evaluation:
+    """The figures of one model on one set of labelled images. Intervals are of 95 % (Wilson)."""
+
+    accuracy: float
+    accuracy_interval: tuple[float, float]
+    n: int
+    balanced_accuracy: float
+    top5_accuracy: float | None
+    log_loss: float
+    calibration_error: float
+    classes: tuple[ClassFigures, ...]
+    confusion: np.ndarray  # int64 (c, c): row true, column predicted
+
+    def to_dict(self) -> dict[str, Any]:
+        """The keys of ``metrics.json``."""
+        figures: dict[str, Any] = {
+            "accuracy": self.accuracy,
+            "accuracy_interval": list(self.accuracy_interval),
+            "n": self.n,
+            "balanced_accuracy": self.balanced_accuracy,
+        }
+        if self.top5_accuracy is not None:
+            figures["top5_accuracy"] = self.top5_accuracy
+        figures |= {
+            "log_loss": self.log_loss,
+            "expected_calibration_error": self.calibration_error,
+            "classes": [
+                {
+                    "name": one.name,
+                    "count": one.count,
+                    "precision": _or_none(one.precision),
+                    "recall": _or_none(one.recall),
+                    "f1": _or_none(one.f1),
+                }
+                for one in self.classes
+            ],
+            "confusion": self.confusion.tolist(),
+        }
+        return figures
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def evaluate_probabilities(truth: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> Evaluation:
+    """Figures of probabilities (n, c) against the true classes, int64 (n,). Raises DataError where n is 0."""
+    n = len(truth)
+    if n == 0:
+        raise DataError("there are no labelled images to evaluate on")
+    predicted = probabilities.argmax(1)
+    right = int((predicted == truth).sum())
+    table = confusion(truth, predicted, len(classes))
+    each = per_class(table)
+    seen = each["count"] > 0
+    return Evaluation(
+        accuracy=right / n,
+        accuracy_interval=wilson_interval(right, n),
+        n=n,
+        balanced_accuracy=float(each["recall"][seen].mean()),
+        top5_accuracy=top_k_accuracy(truth, probabilities, 5) if len(classes) > 5 else None,
+        log_loss=log_loss(truth, probabilities),
+        calibration_error=calibration_error(truth, probabilities),
+        classes=tuple(
+            ClassFigures(name, int(each["count"][i]), float(each["precision"][i]), float(each["recall"][i]), float(each["f1"][i]))
+            for i, name in enumerate(classes)
+        ),
+        confusion=table,
+    )

@@ -1,0 +1,79 @@
+"""``greffon evaluate``: a model on labelled photos."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import final
+
+import numpy as np
+
+from greffon.activations import Store
+from greffon.datasets import Dataset, read_dataset, scan
+from greffon.errors import DataError
+from greffon.evaluation import Evaluation, evaluate_probabilities
+from greffon.model import Model, load_model
+from greffon.progress import Progress, Silent
+
+__all__ = ["EvaluateResult", "evaluate"]
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class EvaluateResult:
+    """Figures, and the images that they speak of."""
+
+    evaluation: Evaluation
+    dataset: Dataset
+    probabilities: np.ndarray  # float64 (n, c)
+    unreadable: tuple[tuple[Path, str], ...]
+
+
+def evaluate(
+    model: Path | str, data: Path | str, *, precision: str = "", store: Store | None = None, progress: Progress | None = None
+) -> EvaluateResult:
+    """Evaluate a model on the test split of a data set, or on all of it where it has no splits.
+
+    Parameters
+    ----------
+    model
+        A model folder.
+    data
+        As for ``train``. Every class of the data must be one of the model's.
+
+    Raises
+    ------
+    ModelError, DataError
+    """
+    listener = progress or Silent()
+    kept = store or Store()
+    dataset = read_dataset(data)
+    if "test" in dataset.splits:
+        dataset = dataset.take(dataset.where("test"))
+        listener.say(f"evaluating on the test split: {len(dataset)} images")
+    loaded = load_model(model)
+    dataset = _in_classes_of(loaded, dataset.without_empty_classes())
+    looked = scan(dataset, book=kept, progress=listener)
+    told = loaded.predict(looked.dataset.paths, store=kept, progress=listener, precision=precision, digests=looked.digests)
+    good = np.array([i for i in range(len(looked.dataset)) if i not in told.failed], np.int64)
+    failed = tuple((looked.dataset.paths[i], reason) for i, reason in sorted(told.failed.items()))
+    unreadable = (*looked.unreadable, *failed)
+    for path, reason in unreadable:
+        listener.warn(f"set aside: {path}: {reason}")
+    for paths in looked.conflicting:
+        listener.warn(f"left out, as the same image stands under two labels: {', '.join(str(path) for path in paths)}")
+    tested = looked.dataset.take(good)
+    evaluation = evaluate_probabilities(tested.labels, told.probabilities[good], loaded.classes)
+    return EvaluateResult(evaluation, tested, told.probabilities[good], unreadable)
+
+
+def _in_classes_of(model: Model, dataset: Dataset) -> Dataset:
+    number = {name: i for i, name in enumerate(model.classes)}
+    strange = [name for name in dataset.classes if name not in number]
+    if strange:
+        raise DataError(
+            f"{dataset.root}: has classes that the model does not know: {', '.join(strange[:6])}",
+            hint=f"The model's classes are: {', '.join(model.classes[:20])}.",
+        )
+    renumbered = np.array([number[name] for name in dataset.classes], np.int64)[dataset.labels]
+    return replace(dataset, classes=model.classes, labels=renumbered)

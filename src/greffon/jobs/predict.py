@@ -1,0 +1,98 @@
+"""``greffon predict``: a model and photos, to labels and probabilities."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from greffon.datasets import read_dataset
+from greffon.errors import DataError
+from greffon.model import load_model
+from greffon.progress import Progress, Silent
+
+__all__ = ["Guess", "find_images", "predict"]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """What a model says of one photo; ``fault`` says why it says nothing."""
+
+    path: Path
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+    fault: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The keys of a line of ``predict --json``."""
+        if self.fault:
+            return {"path": str(self.path), "error": self.fault}
+        return {"path": str(self.path), "label": self.label, "probability": self.probability, "probabilities": self.probabilities}
+
+
+def find_images(names: Iterable[str | Path]) -> list[Path]:
+    """Files as they are, folders with all images in them, and patterns such as ``photos/*.jpg``; each file once.
+
+    Raises
+    ------
+    DataError
+        A name or a pattern that nothing matches, or nothing at all.
+    """
+    found: dict[Path, None] = {}
+    for name in names:
+        path = Path(name)
+        try:
+            is_folder, is_file = path.is_dir(), path.exists()
+        except (OSError, ValueError) as error:
+            raise DataError(f"{str(name)[:200]}: cannot be looked at ({error})") from error
+        if is_folder:
+            found.update(dict.fromkeys(read_dataset(path, labelled=False).paths))
+        elif is_file or path.is_symlink():
+            found[path] = None
+        else:
+            matches = sorted(glob.glob(str(name), recursive=True))  # noqa: PTH207  # patterns may be absolute
+            if not matches:
+                raise DataError(f"{name}: there is no such file, folder or match")
+            found.update(dict.fromkeys(Path(match) for match in matches if Path(match).is_file()))
+    if not found:
+        raise DataError("no images were named", hint="Name files, folders or patterns, or - for a list on standard input.")
+    return list(found)
+
+
+def predict(
+    model: Path | str, images: Sequence[str | Path], *, precision: str = "", progress: Progress | None = None, block: int = 2048
+) -> Iterator[Guess]:
+    """Predict photos in the order of their names. One that cannot be read gives a ``Guess`` with its fault.
+
+    Parameters
+    ----------
+    model
+        A model folder.
+    images
+        See ``find_images``.
+    precision
+        ``"float32"`` or ``"bfloat16"`` instead of the training's.
+
+    Raises
+    ------
+    ModelError, DataError
+    """
+    listener = progress or Silent()
+    paths = find_images(images)
+    loaded = load_model(model)
+    for start in range(0, len(paths), block):
+        part = paths[start : start + block]
+        told = loaded.predict(part, progress=listener, precision=precision)
+        for i, path in enumerate(part):
+            if i in told.failed:
+                yield Guess(path, "", 0.0, {}, told.failed[i].removeprefix(f"{path}: "))
+                continue
+            row = told.probabilities[i]
+            best = int(np.argmax(row))
+            yield Guess(path, loaded.classes[best], float(row[best]), dict(zip(loaded.classes, row.tolist(), strict=True)))

@@ -1,0 +1,71 @@
+"""Arrays → figures, with intervals. No torch here."""
+
+from __future__ import annotations
+
+import math
+from statistics import NormalDist
+
+import numpy as np
+
+__all__ = ["calibration_error", "confusion", "log_loss", "per_class", "top_k_accuracy", "wilson_interval"]
+
+
+def wilson_interval(right: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The interval of a proportion, after Wilson (1927), J. Am. Stat. Assoc. 22, 209-212.
+
+    Unlike the normal approximation it stays within [0, 1] and is honest for few images. (0, 1) where n is 0.
+    """
+    if n == 0:
+        return 0.0, 1.0
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    share = right / n
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    # With none or all right the ends are 0 and 1 exactly, which the arithmetic misses by a rounding.
+    return (0.0 if right == 0 else middle - half), (1.0 if right == n else middle + half)
+
+
+def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """int64 (classes, classes): row, the true class; column, the predicted one."""
+    table = np.zeros((classes, classes), np.int64)
+    np.add.at(table, (truth, predicted), 1)
+    return table
+
+
+def per_class(table: np.ndarray) -> dict[str, np.ndarray]:
+    """Precision, recall, F1 and count of each class, (c,) each, from a confusion matrix.
+
+    Precision of a class that was never predicted, and recall of one without images, are not defined: NaN.
+    """
+    right = np.diag(table).astype(np.float64)
+    count, predicted = table.sum(1), table.sum(0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision, recall = right / predicted, right / count
+        f1 = 2 * right / (count + predicted)
+    return {"precision": precision, "recall": recall, "f1": f1, "count": count}
+
+
+def top_k_accuracy(truth: np.ndarray, probabilities: np.ndarray, k: int) -> float:
+    """The share of images whose true class is among the k most probable. ``probabilities``: (n, c)."""
+    best = np.argpartition(-probabilities, k - 1, axis=1)[:, :k]
+    return float((best == truth[:, None]).any(1).mean())
+
+
+def log_loss(truth: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean of -ln p(true class), in nats; probabilities below 1e-15 count as that."""
+    return float(-np.log(np.maximum(probabilities[np.arange(len(truth)), truth], 1e-15)).mean())
+
+
+def calibration_error(truth: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error: Guo et al. (2017), arXiv:1706.04599, equation 3.
+
+    The mean over images of |confidence - accuracy| of the image's bin; bins of equal width, each closed above.
+    """
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == truth
+    which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    error = 0.0
+    for b in range(bins):
+        here = which == b
+        if here.any():
+            error += here.mean() * abs(float(confidence[here].mean()) - float(right[here].mean()))
+    return error

@@ -1,0 +1,5 @@
+"""One HTML file that a person looks at."""
+
+from greffon.report.page import train_report
+
+__all__ = ["train_report"]

@@ -1,0 +1,3 @@
+"""The three types of transfer."""
+
+__all__: list[str] = []

@@ -1,0 +1,209 @@
+"""Inductive transfer: the target has labels. Here, with the cut above the last stage: a linear probe and its kin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import final
+
+import numpy as np
+
+from greffon.datasets import folds
+from greffon.errors import OptionError
+from greffon.heads import HEADS, Head, Normaliser, Representation, fit_head, fit_heads, fit_temperature, softmax, strengths
+from greffon.metrics import log_loss
+from greffon.progress import Progress
+
+__all__ = ["CANDIDATES", "Probe", "Trial", "cross_validate", "fit_probe", "should_balance"]
+
+#: What cross-validation chooses from, unless the user has chosen. On photos of things the last stage alone is best,
+#: on textures and litter all stages together are.
+CANDIDATES = (
+    Representation("last", "mean", "l2"),
+    Representation("last", "mean", "sqrt-l2"),
+    Representation("last", "mean+max", "l2"),
+    Representation("last", "mean+max", "standard"),
+    Representation("all", "mean", "standard"),
+    Representation("all", "mean+max", "standard"),
+)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One thing that was tried: out-of-fold accuracy (balanced, where the classes were) and log-loss in nats."""
+
+    representation: Representation
+    strength: float
+    accuracy: float
+    log_loss: float
+    folds: int
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Probe:
+    """A fitted head with the features it reads."""
+
+    representation: Representation
+    normaliser: Normaliser
+    head: Head
+    strength: float
+    balanced: bool
+    trials: tuple[Trial, ...]
+
+    def probabilities(self, pooled: np.ndarray, widths: Sequence[int]) -> np.ndarray:
+        """Records of the frozen part, (n, ...), to float64 (n, c)."""
+        return self.head.probabilities(self.normaliser.apply(self.representation.take(pooled, widths)))
+
+
+def should_balance(y: np.ndarray) -> bool:
+    """Whether the largest class has at least twice the images of the smallest."""
+    _, counts = np.unique(y, return_counts=True)
+    return bool(counts.max() >= 2 * counts.min())
+
+
+def fit_probe(
+    pooled: np.ndarray,
+    widths: Sequence[int],
+    y: np.ndarray,
+    classes: int,
+    *,
+    groups: np.ndarray | None = None,
+    head: str = "logistic",
+    representations: Sequence[Representation] = CANDIDATES,
+    strength: float | None = None,
+    balanced: bool | None = None,
+    seed: int = 0,
+    progress: Progress,
+    most: int = 4000,
+) -> Probe:
+    """Choose representation and strength by cross-validation, and fit the head on all images given.
+
+    First every representation is tried at a middling strength on three folds; then the two best at every strength
+    on five. The temperature is fitted on the scores of the images out of fold.
+
+    Parameters
+    ----------
+    pooled
+        Records of the frozen part of the training images.
+    widths
+        The channels of each stage.
+    y
+        int64 (n,).
+    classes
+        How many there are.
+    groups
+        int64 (n,): near-duplicates stay in one fold.
+    head
+        One of ``heads.HEADS``.
+    representations, strength, balanced
+        What to choose from; fixed where one is given. ``balanced=None``: see ``should_balance``.
+    most
+        The choice is made on at most this many images, drawn by class; the head is fitted on all of them.
+
+    Raises
+    ------
+    OptionError
+        Fewer than two classes with images.
+    """
+    if head not in HEADS:
+        raise OptionError(f"the head must be one of {', '.join(HEADS)}, got {head!r}")
+    if len(np.unique(y)) < 2:
+        raise OptionError("a classifier needs images of at least two classes")
+    even = should_balance(y) if balanced is None else balanced
+    group = np.arange(len(y)) if groups is None else groups
+    some = _sample(y, most, seed)
+    grid = (strength,) if strength is not None else strengths(head)
+    middle = grid[len(grid) // 2]
+    progress.begin("Choosing the features", len(representations))
+    rough: list[Trial] = []
+    for representation in representations:
+        if len(representations) > 1:
+            x = _features(representation, pooled[some], widths)
+            scores = cross_validate(head, x, y[some], group[some], classes, (middle,), k=3, balanced=even, seed=seed)
+            rough += _trials(representation, scores, y[some], (middle,), 3, even)
+        progress.advance()
+    progress.end()
+    finalists = [t.representation for t in _ranked(rough, len(some))[:2]] if rough else list(representations)
+    trials: list[Trial] = []
+    out_of_fold: dict[tuple[Representation, float], np.ndarray] = {}
+    progress.begin("Choosing its strength", len(finalists))
+    for representation in finalists:
+        x = _features(representation, pooled[some], widths)
+        scores = cross_validate(head, x, y[some], group[some], classes, grid, k=5, balanced=even, seed=seed)
+        found = _trials(representation, scores, y[some], grid, 5, even)
+        trials += found
+        out_of_fold.update({(representation, t.strength): s for t, s in zip(found, scores, strict=True)})
+        progress.advance()
+    progress.end()
+    best = _ranked(trials, len(some))[0]
+    features = best.representation.take(pooled, widths)
+    normaliser = Normaliser.fit(features, best.representation.norm)
+    fitted = fit_head(head, normaliser.apply(features), y, classes, best.strength, balanced=even)
+    held_out = out_of_fold[best.representation, best.strength]
+    fitted = replace(fitted, temperature=fit_temperature(held_out, y[some]))
+    return Probe(best.representation, normaliser, fitted, best.strength, even, (*rough, *trials))
+
+
+def cross_validate(
+    head: str,
+    x: np.ndarray,
+    y: np.ndarray,
+    groups: np.ndarray,
+    classes: int,
+    grid: Sequence[float],
+    *,
+    k: int = 5,
+    balanced: bool = False,
+    seed: int = 0,
+) -> np.ndarray:
+    """Scores of every image by heads that were fitted without it and its near-duplicates: float64 (len(grid), n, classes)."""
+    scores = np.zeros((len(grid), len(y), classes))
+    for train, test in folds(y, groups, k, seed):
+        if len(np.unique(y[train])) >= 2:
+            fitted = fit_heads(head, x[train], y[train], classes, grid, balanced=balanced, tolerance=3e-4)
+            for i, one in enumerate(fitted):
+                scores[i, test] = one.scores(x[test])
+    return scores
+
+
+def _trials(
+    representation: Representation, scores: np.ndarray, y: np.ndarray, grid: Sequence[float], k: int, balanced: bool
+) -> list[Trial]:
+    trials = []
+    for strength, one in zip(grid, scores, strict=True):
+        right = one.argmax(1) == y
+        accuracy = np.mean([right[y == c].mean() for c in np.unique(y)]) if balanced else right.mean()
+        loss = log_loss(y, softmax(one / fit_temperature(one, y)))
+        trials.append(Trial(representation, float(strength), float(accuracy), loss, k))
+    return trials
+
+
+def _ranked(trials: Sequence[Trial], n: int) -> list[Trial]:
+    """The best first. What lies within one standard error of the best accuracy counts as equal, and log-loss decides."""
+    top = max(trial.accuracy for trial in trials)
+    error = float(np.sqrt(top * (1 - top) / n))
+    return sorted(trials, key=lambda t: (t.accuracy < top - error, t.log_loss if t.accuracy >= top - error else -t.accuracy))
+
+
+def _features(representation: Representation, pooled: np.ndarray, widths: Sequence[int]) -> np.ndarray:
+    """Normalised on the images at hand (no labels are used), and rotated once where features outnumber images."""
+    features = representation.take(pooled, widths)
+    x = Normaliser.fit(features, representation.norm).apply(features)
+    if x.shape[1] > 1.2 * len(x):
+        values, vectors = np.linalg.eigh(x.astype(np.float64) @ x.T.astype(np.float64))
+        x = (vectors * np.sqrt(np.maximum(values, 0))).astype(np.float32)
+    return x
+
+
+def _sample(y: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """Positions of at most ``most`` images, with every class in its share and at least ten of each."""
+    if len(y) <= most:
+        return np.arange(len(y))
+    rng = np.random.default_rng(seed)
+    chosen = []
+    for c in np.unique(y):
+        mine = rng.permutation(np.flatnonzero(y == c))
+        chosen.append(mine[: max(10, round(len(mine) * most / len(y)))])
+    return np.sort(np.concatenate(chosen))
