@@ -33,8 +33,8 @@ test-slow: $(READY) ## the tests that take minutes each
 
 # PYRIGHT_PYTHON_*: its Python wrapper would else ask the npm registry for news, and take whatever node is installed.
 check: $(READY) ## lint and type-check
-	@$(BIN)/ruff check .
-	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 PYRIGHT_PYTHON_GLOBAL_NODE=0 $(BIN)/pyright
+	@status=0; $(BIN)/ruff check . || status=1; \
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 PYRIGHT_PYTHON_GLOBAL_NODE=0 $(BIN)/pyright || status=1; exit $$status
 
 clean: ## remove what the other targets made, except .venv
 	@rm -rf build dist demo .pytest_cache .ruff_cache .hypothesis

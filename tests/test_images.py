@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import timm.data.transforms_factory
 import torch
-from drawn import encode, frames, photo, with_orientation
 from PIL import Image, ImageOps
 
+from drawn import encode, frames, photo, with_orientation
 from greffon.errors import ImageError, OptionError
 from greffon.images import Limits, Preprocess, decode, read_bytes, signature, thumbnail
 
@@ -227,7 +227,9 @@ SIZES = [(375, 500), (501, 333), (224, 224), (257, 311), (97, 1000), (600, 61), 
 
 def timms(picture: np.ndarray, size: int, crop_pct: float, interpolation: str) -> np.ndarray:
     """timm's own evaluation transform, up to the point where pixels become numbers."""
-    transform: Any = timm.data.transforms_factory.create_transform((3, size, size), interpolation=interpolation, crop_pct=crop_pct)
+    transform: Any = timm.data.transforms_factory.create_transform(
+        (3, size, size), interpolation=interpolation, crop_pct=crop_pct
+    )
     resize, crop = transform.transforms[:2]
     return np.asarray(crop(resize(Image.fromarray(picture))))
 

@@ -11,13 +11,14 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn import encode, frames, photo, with_orientation
 from PIL import Image, ImageFile
 
+from drawn import encode, frames, photo, with_orientation
 from greffon.errors import ImageError
 from greffon.images import Limits, Preprocess, decode, read_bytes, signature
 
@@ -35,7 +36,7 @@ def seeds() -> dict[str, bytes]:
 
     def saved(kind: str, source: Image.Image = image, **options: object) -> bytes:
         file = io.BytesIO()
-        source.save(file, kind, **options)  # type: ignore[arg-type]
+        source.save(file, kind, **options)
         return file.getvalue()
 
     files["jpeg progressive"] = saved("JPEG", progressive=True)
@@ -120,8 +121,11 @@ def test_there_are_two_thousand_of_them() -> None:
     assert len(FILES) * 88 >= 2000
 
 
-@pytest.mark.parametrize("data", [b"", b"\0", b"GIF89a", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"<svg/>", b"P6 0 0 255\n",
-                                  b"II*\0\x08\0\0\0\0\0", b"%PDF-1.4", b"RIFF\0\0\0\0WEBP", os.urandom(5000)])  # fmt: skip
+NO_IMAGES = [b"", b"\0", b"GIF89a", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"<svg/>", b"P6 0 0 255\n", b"%PDF-1.4",
+             b"II*\0\x08\0\0\0\0\0", b"RIFF\0\0\0\0WEBP", np.random.default_rng(0).bytes(5000)]  # fmt: skip
+
+
+@pytest.mark.parametrize("data", NO_IMAGES)
 def test_what_is_no_image(data: bytes) -> None:
     for read in (decode, signature, PRE.read):
         with pytest.raises(ImageError):
@@ -148,7 +152,7 @@ def test_a_bomb_is_refused_before_it_is_decoded(side: int, monkeypatch: pytest.M
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda _: pytest.fail("the pixels were asked for"))
     begin = time.perf_counter()
     for read in (decode, signature, PRE.read):
-        with pytest.raises(ImageError, match="pixels, over the limit|more pixels than the limit"):
+        with pytest.raises(ImageError, match=r"pixels, over the limit|more pixels than the limit"):
             read(bomb, limits=Limits(max_pixels=min(side * side - 1, Limits().max_pixels)))
     assert time.perf_counter() - begin < 0.5
 
@@ -178,10 +182,8 @@ def test_a_text_chunk_that_swells_is_refused_or_passed_over() -> None:
     swollen = zlib.compress(b"a" * 300_000_000, 9)
     bomb = data[:33] + chunk(b"zTXt", b"Comment\0\0" + swollen) + data[33:]
     begin = time.perf_counter()
-    try:
+    with suppress(ImageError):
         assert np.array_equal(decode(bomb), decode(data))
-    except ImageError:
-        pass
     assert time.perf_counter() - begin < 2
 
 

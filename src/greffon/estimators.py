@@ -14,10 +14,9 @@ from greffon.activations import Activations, Engine, Photo, Store, Tap, compute,
 from greffon.backbones import Backbone
 from greffon.errors import ImageError, OptionError
 from greffon.heads import HEADS, Representation
-from greffon.jobs.train import representations
 from greffon.model import Model, load_any_backbone
 from greffon.progress import Silent
-from greffon.transfer.inductive import fit_probe
+from greffon.transfer.inductive import fit_probe, representations
 
 __all__ = ["ImageFeatures", "TransferClassifier"]
 

@@ -22,7 +22,18 @@ from PIL import Image
 
 from greffon.errors import ImageError, OptionError
 
-__all__ = ["FORMATS", "Limits", "Preprocess", "Signature", "decode", "read_bytes", "signature", "thumbnail"]
+__all__ = [
+    "FORMATS",
+    "Limits",
+    "Preprocess",
+    "Signature",
+    "decode",
+    "encode_png",
+    "enlarge",
+    "read_bytes",
+    "signature",
+    "thumbnail",
+]
 
 Image.init()
 #: Formats that are told from their first bytes, as far as this Pillow was built with them. TGA and the like
@@ -149,7 +160,7 @@ def _pixels(data: bytes, limits: Limits, reduce_to: int) -> tuple[np.ndarray, in
         rgb = _to_rgb(image)
         if orientation in _UPRIGHT:
             rgb = rgb.transpose(_UPRIGHT[orientation])
-        if orientation >= 5:
+        if 5 <= orientation <= 8:
             width, height = height, width
         return np.asarray(rgb), height, width
 
@@ -419,4 +430,16 @@ def thumbnail(image: np.ndarray, side: int = 96, quality: int = 70) -> bytes:
     picture.thumbnail((side, side), Image.Resampling.BILINEAR)
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
+def enlarge(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """uint8 (h, w, 3) to uint8 (height, width, 3), smoothly."""
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """uint8 (h, w, 3) as a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
     return file.getvalue()

@@ -11,7 +11,8 @@ import torchvision
 from torch import nn
 
 from greffon.backbones.catalogue import entry
-from greffon.backbones.describe import Description, describe_plan, draw
+from greffon.backbones.describe import Description, describe_plan
+from greffon.backbones.drawing import draw
 from greffon.backbones.network import Blueprint, Stage, blueprint, stage_shapes
 from greffon.errors import BackboneError
 from greffon.jobs.describe import describe

@@ -1,7 +1,17 @@
 """The frozen part runs once per image; what it gave is kept."""
 
+from greffon.activations.choosing import chosen_engine
 from greffon.activations.compute import Activations, Executor, LocalExecutor, Photo, compute, digest_of, pixels_of
-from greffon.activations.engines import PRECISIONS, Engine, Fidelity, Tap, TorchEngine, best_precision, fidelity, make_engine
+from greffon.activations.engines import (
+    PRECISIONS,
+    Engine,
+    Fidelity,
+    Tap,
+    TorchEngine,
+    best_precision,
+    fidelity,
+    make_engine,
+)
 from greffon.activations.store import Key, Shelf, ShelfInfo, Store
 
 __all__ = [
@@ -19,6 +29,7 @@ __all__ = [
     "Tap",
     "TorchEngine",
     "best_precision",
+    "chosen_engine",
     "compute",
     "digest_of",
     "fidelity",

@@ -196,7 +196,7 @@ def describe(
     """
     from dataclasses import asdict
 
-    from greffon.backbones.describe import draw
+    from greffon.backbones.drawing import draw
     from greffon.cli.terminal import description_table
     from greffon.cli.terminal import out as console
     from greffon.errors import OptionError

@@ -93,17 +93,22 @@ class _Walk:
     def __init__(self) -> None:
         self.other: int = 0
         self.set_aside: list[tuple[Path, str]] = []
-        self._seen: set[str] = set()
-        self._root: Path | None = None
+        self._seen: set[tuple[int, int]] = set()
+        self._around: set[tuple[int, int]] = set()
 
     def entries(self, folder: Path) -> tuple[list[Path], list[Path]]:
         """The folders and the files in one folder, each in the order of their names."""
-        real = os.path.realpath(folder)
-        self._root = self._root or Path(real)
+        try:
+            real = _identity(folder)
+            if not self._seen:
+                self._around = {_identity(outer) for outer in Path(os.path.realpath(folder)).parents}
+        except OSError as error:
+            self.set_aside.append((folder, f"the folder cannot be read ({error.strerror})"))
+            return [], []
         if real in self._seen:
             self.set_aside.append((folder, "a link to a folder that was already read"))
             return [], []
-        if Path(real) in self._root.parents:
+        if real in self._around:
             self.set_aside.append((folder, "a link to a folder around this data set"))
             return [], []
         self._seen.add(real)
@@ -128,6 +133,12 @@ class _Walk:
             folders, files = self.entries(waiting.pop())
             yield from files
             waiting += reversed(folders)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """The same for every path to a folder. ``realpath`` would ask the disk about each folder on the way, every time."""
+    about = folder.stat()
+    return about.st_dev, about.st_ino
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

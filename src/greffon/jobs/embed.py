@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from greffon.activations import Store, Tap, compute
+from greffon.activations import Store, Tap, chosen_engine, compute
 from greffon.datasets import read_dataset, scan
 from greffon.errors import OptionError
 from greffon.heads import Representation
-from greffon.jobs.train import chosen_engine
 from greffon.model import load_any_backbone
 from greffon.progress import Progress, Silent
 
@@ -71,7 +70,7 @@ def embed(
     dataset = looked.dataset
     network = load_any_backbone(backbone, weights=weights, size=size, progress=listener)
     tap = Tap("map", "none") if pool == "flatten" else Tap("pooled")
-    engine, _ = chosen_engine(network, tap, precision, dataset, 0.999, listener)
+    engine, _ = chosen_engine(network, tap, precision, dataset.paths, listener)
     found = compute(dataset.paths, network, tap, engine, store=kept, progress=listener, digests=looked.digests)
     failed = tuple((dataset.paths[i], reason) for i, reason in sorted(found.failed.items()))
     good = [i for i in range(len(dataset)) if i not in found.failed]

@@ -10,18 +10,17 @@ from typing import Any, final
 
 import numpy as np
 
-from greffon.activations import Activations, Fidelity, LocalExecutor, Store, Tap, TorchEngine, compute, fidelity, make_engine, pixels_of
-from greffon.backbones import Backbone
+from greffon.activations import Activations, Fidelity, Store, Tap, chosen_engine, compute
 from greffon.datasets import SPLITS, Dataset, Scan, read_dataset, scan, split
-from greffon.errors import DataError, ImageError, OptionError
+from greffon.errors import DataError, OptionError
 from greffon.evaluation import Evaluation, evaluate_probabilities
-from greffon.heads import HEADS, NORMS, POOLS, Representation
+from greffon.heads import HEADS
 from greffon.model import Model, is_model_folder, load_any_backbone, save_model, write_json
 from greffon.progress import Progress, Silent
 from greffon.report import train_report
-from greffon.transfer.inductive import CANDIDATES, Probe, fit_probe
+from greffon.transfer.inductive import Probe, fit_probe, representations
 
-__all__ = ["TrainResult", "representations", "train"]
+__all__ = ["TrainResult", "train"]
 
 
 @final
@@ -115,7 +114,7 @@ def train(
     _tell_rare(dataset, listener)
     network = load_any_backbone(backbone, weights=weights, size=size, progress=listener)
     tap = Tap("map", "none") if pool == "flatten" else Tap("pooled")
-    engine, nearness = chosen_engine(network, tap, precision, dataset, min_fidelity, listener)
+    engine, nearness = chosen_engine(network, tap, precision, dataset.paths, listener, least=min_fidelity)
     activations = compute(dataset.paths, network, tap, engine, store=kept, progress=listener, digests=looked.digests)
     failed = tuple((dataset.paths[i], reason) for i, reason in sorted(activations.failed.items()))
     for path, reason in failed:
@@ -192,47 +191,6 @@ def train(
         listener.say("writing the report")
         train_report(folder / "report.html", model, evaluation, dataset.take(test), probabilities, unreadable, looked)
     return TrainResult(model, evaluation, probe, looked, dataset, unreadable, nearness, activations, seconds)
-
-
-def representations(pool: str, stages: str, norm: str) -> tuple[Representation, ...]:
-    """The candidates that fit what the user has fixed; or the one that is fixed wholly. Raises OptionError."""
-    for value, known, name in ((pool, POOLS, "pool"), (stages, ("last", "all"), "stages"), (norm, NORMS, "norm")):
-        if value not in ("auto", *known):
-            raise OptionError(f"{name} must be auto or one of {', '.join(known)}, got {value!r}")
-    pools = POOLS[:3] if pool == "auto" else (pool,)
-    wheres = ("last", "all") if stages == "auto" and pool != "flatten" else ("last" if stages == "auto" else stages,)
-    norms = NORMS if norm == "auto" else (norm,)
-    if pool == stages == norm == "auto":
-        return CANDIDATES
-    every = [Representation(s, p, n) for s in wheres for p in pools for n in norms]  # type: ignore[arg-type]  # checked above
-    # Lengths of vectors that join all stages are ruled by the widest of them: not tried unless asked for.
-    return tuple(r for r in every if norm != "auto" or r.stages == "last" or r.norm == "standard")
-
-
-def chosen_engine(
-    network: Backbone, tap: Tap, precision: str, dataset: Dataset, least: float, progress: Progress, sample: int = 8
-) -> tuple[TorchEngine, Fidelity | None]:
-    """The engine for a pass: the cheapest one, unless it strays too far from float32 on a sample of these images."""
-    engine = make_engine(network, tap, precision)
-    if engine.precision == "float32":
-        return engine, None
-    images = []
-    for i in np.random.default_rng(0).permutation(len(dataset)):
-        try:
-            images.append(pixels_of(dataset.paths[i], network.preprocess))
-        except ImageError:
-            continue
-        if len(images) == sample:
-            break
-    if not images:
-        return engine, None
-    found = fidelity(network, engine, np.stack(images))
-    text = f"{found.precision} against float32 on {found.images} of these images: cosine {found.cosine_mean:.5f}, lowest {found.cosine_lowest:.5f}"
-    if precision == "auto" and found.cosine_mean < least:
-        progress.warn(f"{text}: below {least}, so float32 is used")
-        return make_engine(network, tap, "float32"), found
-    progress.say(text)
-    return engine, found
 
 
 def _positions(dataset: Dataset, roles: Sequence[str], activations: Activations) -> np.ndarray:

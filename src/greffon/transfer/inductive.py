@@ -10,11 +10,23 @@ import numpy as np
 
 from greffon.datasets import folds
 from greffon.errors import OptionError
-from greffon.heads import HEADS, Head, Normaliser, Representation, fit_head, fit_heads, fit_temperature, softmax, strengths
+from greffon.heads import (
+    HEADS,
+    NORMS,
+    POOLS,
+    Head,
+    Normaliser,
+    Representation,
+    fit_head,
+    fit_heads,
+    fit_temperature,
+    softmax,
+    strengths,
+)
 from greffon.metrics import log_loss
 from greffon.progress import Progress
 
-__all__ = ["CANDIDATES", "Probe", "Trial", "cross_validate", "fit_probe", "should_balance"]
+__all__ = ["CANDIDATES", "Probe", "Trial", "cross_validate", "fit_probe", "should_balance", "representations"]
 
 #: What cross-validation chooses from, unless the user has chosen. On photos of things the last stage alone is best,
 #: on textures and litter all stages together are.
@@ -55,6 +67,21 @@ class Probe:
     def probabilities(self, pooled: np.ndarray, widths: Sequence[int]) -> np.ndarray:
         """Records of the frozen part, (n, ...), to float64 (n, c)."""
         return self.head.probabilities(self.normaliser.apply(self.representation.take(pooled, widths)))
+
+
+def representations(pool: str, stages: str, norm: str) -> tuple[Representation, ...]:
+    """The candidates that fit what the user has fixed; or the one that is fixed wholly. Raises OptionError."""
+    for value, known, name in ((pool, POOLS, "pool"), (stages, ("last", "all"), "stages"), (norm, NORMS, "norm")):
+        if value not in ("auto", *known):
+            raise OptionError(f"{name} must be auto or one of {', '.join(known)}, got {value!r}")
+    pools = POOLS[:3] if pool == "auto" else (pool,)
+    wheres = ("last", "all") if stages == "auto" and pool != "flatten" else ("last" if stages == "auto" else stages,)
+    norms = NORMS if norm == "auto" else (norm,)
+    if pool == stages == norm == "auto":
+        return CANDIDATES
+    every = [Representation(s, p, n) for s in wheres for p in pools for n in norms]  # type: ignore[arg-type]  # checked above
+    # Lengths of vectors that join all stages are ruled by the widest of them: not tried unless asked for.
+    return tuple(r for r in every if norm != "auto" or r.stages == "last" or r.norm == "standard")
 
 
 def should_balance(y: np.ndarray) -> bool:

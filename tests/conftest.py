@@ -1,0 +1,28 @@
+"""What every test has: a cache of its own, and no network that could be waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def greffon_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Weights and activations go to a folder of this run, shared by its tests; the network is switched off."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GREFFON_CACHE", str(folder))
+        patch.setenv("GREFFON_OFFLINE", "1")
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real photos for development, where they are at hand."""
+    folder = Path(__file__).parents[1] / "../shared/data"
+    if not folder.is_dir():
+        pytest.skip("the photos for development are not on this machine")
+    return folder.resolve()
