@@ -58,3 +58,24 @@ $(READY): pyproject.toml constraints.txt
 	@echo "greffon: installing into .venv (once; some minutes and 6 GB, most of it torch)"
 	@$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
 	@touch $@
+
+# --- benchmarks: they need photos (DATA) and a quiet machine; each writes benchmarks/results/*.json ----------------
+
+DATA ?= ../shared/data
+KERAS := benchmarks/.venv-keras
+
+.PHONY: bench-pass bench-memory bench-accuracy
+
+bench-pass: $(READY) ## the frozen pass against the bare network
+	@$(BIN)/python benchmarks/frozen_pass.py $(DATA)/trash --images 2000
+
+bench-memory: $(READY) ## memory of the frozen pass, 1,000 to 20,000 images
+	@$(BIN)/python benchmarks/memory.py
+
+bench-accuracy: $(READY) $(KERAS)/.installed ## accuracy in five folds, beside Keras holding the same tensors
+	@$(BIN)/python benchmarks/accuracy.py $(DATA)/cats_dogs $(DATA)/flowers $(DATA)/trash
+
+$(KERAS)/.installed:
+	@$(PYTHON) -m venv $(KERAS)
+	@$(KERAS)/bin/python -m pip install tensorflow==2.21.0 scikit-learn pillow
+	@touch $@

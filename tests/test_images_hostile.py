@@ -121,6 +121,17 @@ def test_there_are_two_thousand_of_them() -> None:
     assert len(FILES) * 88 >= 2000
 
 
+@pytest.mark.parametrize("kind", [KeyError, MemoryError, RecursionError, struct.error, ZeroDivisionError, SystemError])
+def test_whatever_a_decoder_raises(kind: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: ImageFile.ImageFile) -> None:
+        raise kind("\n of some sort\nand more")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", broken)
+    for read in (decode, signature, PRE.read):
+        with pytest.raises(ImageError, match="damaged image"):
+            read(FILES["bmp"])
+
+
 NO_IMAGES = [b"", b"\0", b"GIF89a", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"<svg/>", b"P6 0 0 255\n", b"%PDF-1.4",
              b"II*\0\x08\0\0\0\0\0", b"RIFF\0\0\0\0WEBP", np.random.default_rng(0).bytes(5000)]  # fmt: skip
 

@@ -31,7 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "backbones.drawing",
         "backbones",
     ),
-    ("activations.store", "activations.fusing", "activations.engines", "activations.compute", "activations.choosing", "activations"),
+    ("activations.disk", "activations.shelf", "activations.store", "activations.fusing", "activations.engines", "activations.compute", "activations.choosing", "activations"),
     ("metrics", "heads", "losses", "training"),
     ("model",),
     ("transfer.inductive", "transfer.transductive", "transfer.unsupervised", "transfer"),

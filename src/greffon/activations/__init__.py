@@ -12,7 +12,8 @@ from greffon.activations.engines import (
     fidelity,
     make_engine,
 )
-from greffon.activations.store import Key, Shelf, ShelfInfo, Store
+from greffon.activations.shelf import Key, Shelf
+from greffon.activations.store import ShelfInfo, Store
 
 __all__ = [
     "PRECISIONS",

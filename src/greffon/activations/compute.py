@@ -17,16 +17,24 @@ from typing import Protocol, final
 import numpy as np
 
 from greffon.activations.engines import Engine, Tap
-from greffon.activations.store import Key, Shelf, Store
+from greffon.activations.shelf import Key, Shelf
+from greffon.activations.store import Store
 from greffon.backbones import Backbone, fingerprint
 from greffon.errors import ImageError, StoreError
 from greffon.images import Limits, Preprocess, read_bytes
 from greffon.progress import Progress
 
-__all__ = ["Activations", "Executor", "LocalExecutor", "Photo", "compute", "digest_of", "key_for", "pixels_of"]
+__all__ = ["Activations", "Batch", "Executor", "LocalExecutor", "Photo", "compute", "digest_of", "key_for", "pixels_of"]
 
 #: An image: where it lies, or its pixels, uint8 (h, w, 3) RGB.
 Photo = Path | np.ndarray
+
+#: Positions, their records (len(positions), *shape), and the reasons of failures by position.
+Batch = tuple[list[int], np.ndarray, dict[int, str]]
+
+_LIMITS = Limits()
+#: Records wait in memory until there are enough of them for a commit, or until they are this large together.
+_PENDING_BYTES = 2**26
 
 
 @final
@@ -67,7 +75,7 @@ class Activations:
         if kept and self._shelf is not None:
             values, damaged = self._shelf.read([names[i] for i in kept])
             if damaged:
-                raise StoreError(f"{self._shelf.folder}: {len(damaged)} records went bad while they were used",
+                raise StoreError(f"{self._shelf.folder}: {len(damaged)} records went bad or away while they were used",
                                  hint="Run the command again: they are computed anew.")  # fmt: skip
             out[kept] = values
         for i, name in enumerate(names):
@@ -83,8 +91,13 @@ class Activations:
 class Executor(Protocol):
     """Where the frozen part runs."""
 
-    def run(self, photos: Sequence[Photo], preprocess: Preprocess, engine: Engine) -> Iterator[tuple[list[int], np.ndarray, dict[int, str]]]:
-        """Batches of (positions, records, reasons of failures by position). Every position comes once, in any order."""
+    def run(
+        self, photos: Sequence[Photo], digests: Sequence[str], preprocess: Preprocess, engine: Engine
+    ) -> Iterator[Batch]:
+        """The records of all photos: every position comes once, in any order.
+
+        A file whose content no longer has its digest is a failure: its record would be kept under another's name.
+        """
         ...
 
 
@@ -102,14 +115,16 @@ class LocalExecutor:
         Of an image file.
     """
 
-    def __init__(self, workers: int = 2, ahead: int = 4, limits: Limits = Limits()) -> None:
+    def __init__(self, workers: int = 2, ahead: int = 4, limits: Limits = _LIMITS) -> None:
         self.workers = workers
         self.ahead = ahead
         self.limits = limits
 
-    def run(self, photos: Sequence[Photo], preprocess: Preprocess, engine: Engine) -> Iterator[tuple[list[int], np.ndarray, dict[int, str]]]:
+    def run(
+        self, photos: Sequence[Photo], digests: Sequence[str], preprocess: Preprocess, engine: Engine
+    ) -> Iterator[Batch]:
         size = engine.batch
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="greffon-decode", initializer=_yield_to_the_network) as pool:
+        with ThreadPoolExecutor(self.workers, "greffon-decode", _yield_to_the_network) as pool:
             waiting: deque[tuple[int, Future[np.ndarray]]] = deque()
             upcoming = iter(range(len(photos)))
             try:
@@ -119,7 +134,8 @@ class LocalExecutor:
                     failed: dict[int, str] = {}
                     while len(images) < size:
                         for i in upcoming:
-                            waiting.append((i, pool.submit(pixels_of, photos[i], preprocess, self.limits)))
+                            task = pool.submit(pixels_of, photos[i], preprocess, self.limits, digests[i])
+                            waiting.append((i, task))
                             if len(waiting) >= size * (self.ahead + 1):
                                 break
                         if not waiting:
@@ -149,14 +165,20 @@ def _yield_to_the_network() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
-def pixels_of(photo: Photo, preprocess: Preprocess, limits: Limits = Limits()) -> np.ndarray:
-    """A photo as the network wants to see it, uint8 (height, width, 3). Raises ImageError."""
+def pixels_of(photo: Photo, preprocess: Preprocess, limits: Limits = _LIMITS, digest: str = "") -> np.ndarray:
+    """A photo as the network wants to see it, uint8 (height, width, 3).
+
+    Raises ImageError, also where a digest is given and the file's content has another by now.
+    """
     if isinstance(photo, np.ndarray):
         return preprocess.fit(photo)
-    return preprocess.read(read_bytes(photo, limits=limits), limits=limits)
+    data = read_bytes(photo, limits=limits)
+    if digest and hashlib.sha256(data).hexdigest() != digest:
+        raise ImageError(f"{photo}: was changed after it was first read")
+    return preprocess.read(data, limits=limits)
 
 
-def digest_of(photo: Photo, limits: Limits = Limits()) -> str:
+def digest_of(photo: Photo, limits: Limits = _LIMITS) -> str:
     """sha256 of an image's content: of the file's bytes, or of shape and pixels. Raises ImageError."""
     if isinstance(photo, np.ndarray):
         if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or not photo.size:
@@ -204,59 +226,82 @@ def compute(
     started = time.perf_counter()
     failed: dict[int, str] = {}
     names = list(digests) if digests is not None else _digests(photos, failed)
-    record = engine.record
+    failed |= {i: failed.get(i, "cannot be read") for i, name in enumerate(names) if not name}
     shelf = store.shelf(key_for(backbone, tap, engine)) if store is not None else None
-    known: set[str] = set()
-    if shelf is not None:
-        known = shelf.has([name for name in names if name])
-        known = _verified(shelf, names, known)
-    wanted: dict[str, int] = {}
+    known = _known(shelf, names, progress) if shelf is not None else set()
+    first: dict[str, int] = {}
     for i, name in enumerate(names):
         if name and name not in known:
-            wanted.setdefault(name, i)
-    reused = len({name for name in names if name} & known)
+            first.setdefault(name, i)
+    order = list(first.values())
     memory: dict[str, np.ndarray] = {}
-    order = list(wanted.values())
+    faults: dict[str, str] = {}
     if order:
+        batches = (executor or LocalExecutor()).run(
+            [photos[i] for i in order], [names[i] for i in order], backbone.preprocess, engine
+        )
+        keeper = _Keeper(shelf, memory, commit_every)
         progress.begin(f"Running {backbone.name}", len(order))
-        pending: list[tuple[str, np.ndarray]] = []
-        runner = executor or LocalExecutor()
         try:
-            for positions, values, bad in runner.run([photos[i] for i in order], backbone.preprocess, engine):
-                failed.update({order[j]: reason for j, reason in bad.items()})
-                pending += [(names[order[j]], value) for j, value in zip(positions, values, strict=True)]
+            for positions, values, bad in batches:
+                faults |= {names[order[j]]: reason for j, reason in bad.items()}
+                keeper.add([names[order[j]] for j in positions], values)
                 progress.advance(len(positions) + len(bad))
-                if shelf is None:
-                    memory.update(pending)
-                    pending = []
-                elif len(pending) >= commit_every:
-                    batch, pending = pending, []
-                    _commit(shelf, batch)
         finally:
-            if shelf is not None:
-                if pending:
-                    _commit(shelf, pending)
-                shelf.close()
-        progress.end()
-    bad_names = {names[i]: reason for i, reason in failed.items() if names[i]}
-    for i, name in enumerate(names):
-        if name in bad_names:
-            failed[i] = bad_names[name]
-    final_names = tuple("" if i in failed else name for i, name in enumerate(names))
+            progress.end()
+            keeper.close()
+    failed |= {i: faults[name] for i, name in enumerate(names) if name in faults}
+    digested = tuple("" if i in failed else name for i, name in enumerate(names))
     if shelf is not None:
-        shelf.has([name for name in final_names if name])
-        for fault in shelf.faults:
-            progress.warn(fault)
-        shelf.faults.clear()
+        _tell(shelf, progress)
     seconds = time.perf_counter() - started
-    return Activations(final_names, failed, len(order) - len(bad_names), reused, seconds, shelf, memory, record)
+    return Activations(
+        digested, failed, len(order) - len(faults), len(known), seconds, shelf, memory, engine.record
+    )
+
+
+@final
+class _Keeper:
+    """Gathers records and commits them now and then: on disk, or into memory."""
+
+    def __init__(self, shelf: Shelf | None, memory: dict[str, np.ndarray], commit_every: int) -> None:
+        self._shelf = shelf
+        self._memory = memory
+        self._commit_every = commit_every
+        self._names: list[str] = []
+        self._values: list[np.ndarray] = []
+
+    def add(self, names: list[str], values: np.ndarray) -> None:
+        if not names:
+            return
+        if self._shelf is None:
+            self._memory.update(zip(names, values, strict=True))
+            return
+        self._names += names
+        self._values.append(values)
+        if len(self._names) >= self._commit_every or sum(part.nbytes for part in self._values) >= _PENDING_BYTES:
+            self._commit()
+
+    def close(self) -> None:
+        if self._shelf is not None:
+            try:
+                self._commit()
+            finally:
+                self._shelf.close()
+
+    def _commit(self) -> None:
+        # Emptied first: what the disk had no room for is not tried a second time on the way out.
+        names, values = self._names, self._values
+        self._names, self._values = [], []
+        if names and self._shelf is not None:
+            self._shelf.write(names, np.concatenate(values))
 
 
 def key_for(backbone: Backbone, tap: Tap, engine: Engine) -> Key:
-    """The key under which activations are kept. The weights are those below the cut alone: tuning what is above keeps it."""
+    """The key under which activations are kept. Its weights are those below the cut: tuning what is above keeps it."""
     shape, dtype = engine.record
-    below = backbone.below("none" if tap.kind == "pooled" else tap.cut)
-    weights = backbone.fingerprint if tap.kind == "pooled" or tap.cut == "none" else fingerprint(dict(below.state_dict()))
+    whole = tap.kind == "pooled" or tap.cut == "none"
+    weights = backbone.fingerprint if whole else fingerprint(dict(backbone.below(tap.cut).state_dict()))
     return Key(
         weights=weights,
         preprocess=backbone.preprocess.to_dict(),
@@ -269,29 +314,34 @@ def key_for(backbone: Backbone, tap: Tap, engine: Engine) -> Key:
     )
 
 
-def _commit(shelf: Shelf, batch: list[tuple[str, np.ndarray]]) -> None:
-    shelf.write([name for name, _ in batch], np.stack([value for _, value in batch]))
+def _known(shelf: Shelf, names: Sequence[str], progress: Progress) -> set[str]:
+    """Which records are on the shelf and whole; damaged ones are dropped, and computed again.
 
-
-def _verified(shelf: Shelf, names: Sequence[str], known: set[str], block: int = 512) -> set[str]:
-    """Of the known records, those whose checksum is right; the others are dropped from the shelf."""
-    wanted = list(dict.fromkeys(name for name in names if name in known))
-    good: set[str] = set()
-    for start in range(0, len(wanted), block):
-        part = wanted[start : start + block]
-        _, damaged = shelf.read(part)
-        good.update(set(part) - {part[i] for i in damaged})
+    Every known record is read once here for its checksum. That is a gigabyte a second, a hundredth of the first epoch
+    that trains on it, and it leaves the records in the page cache; for it, damage is found where the images and the
+    engine are at hand to repair it.
+    """
+    good = shelf.verify([name for name in names if name])
+    _tell(shelf, progress)
     return good
 
 
-def _digests(photos: Sequence[Photo], failed: dict[int, str]) -> list[str]:
+def _tell(shelf: Shelf, progress: Progress) -> None:
+    for fault in shelf.faults:
+        progress.warn(fault)
+    shelf.faults.clear()
+
+
+def _digests(photos: Sequence[Photo], failed: dict[int, str], block: int = 512) -> list[str]:
     def one(photo: Photo) -> tuple[str, str]:
         try:
             return digest_of(photo), ""
         except ImageError as error:
             return "", error.what
 
+    found: list[tuple[str, str]] = []
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(one, photos))
+        for start in range(0, len(photos), block):  # a pool takes all its tasks at once, and keeps them in memory
+            found += pool.map(one, photos[start : start + block])
     failed.update({i: reason for i, (_, reason) in enumerate(found) if reason})
     return [name for name, _ in found]

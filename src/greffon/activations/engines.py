@@ -90,10 +90,12 @@ class TorchEngine:
         self.fused = 0
         self._span = _copied(backbone.below(cut), self._device, self._dtype)
         pre = backbone.preprocess
-        mean, std = torch.tensor(pre.mean), torch.tensor(pre.std)
-        self._mean = mean.view(1, 3, 1, 1).to(self._device)
-        self._factor = (1.0 / std).view(1, 3, 1, 1).to(self._device)
-        self.fingerprint = f"torch-{precision}-channels_last-{device}-b{self.batch}"
+        self._mean = torch.tensor(pre.mean).view(1, 3, 1, 1).to(self._device)
+        self._std = torch.tensor(pre.std).view(1, 3, 1, 1).to(self._device)
+        # The last bits are those of one version of the kernels on one kind of processor.
+        where = torch.cuda.get_device_name() if device == "cuda" else torch.backends.cpu.get_cpu_capability()
+        version = ".".join(torch.__version__.split("+")[0].split(".")[:2])
+        self.fingerprint = f"torch-{version}-{precision}-channels_last-{device}-{where}-b{self.batch}"
         blank = np.zeros((1, pre.height, pre.width, 3), np.uint8)
         if precision == "bfloat16":
             # Something that varies, so that no two results are alike by being constant.
@@ -104,7 +106,8 @@ class TorchEngine:
 
     def run(self, images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            x = self._normalised(torch.from_numpy(images).to(self._device))
+            # Read-only arrays are copied: torch would warn of them.
+            x = self._normalised(torch.from_numpy(np.require(images, requirements=["C", "W"])).to(self._device))
             if self.tap.kind == "pooled":
                 return self._span.pooled(x).cpu().numpy()
             y = self._span(x).contiguous()
@@ -117,10 +120,8 @@ class TorchEngine:
         x = pixels.permute(0, 3, 1, 2)
         if self._preprocess.channels == "bgr":
             x = x.flip(1)
-        x = x.float()
-        if self._preprocess.scale != 1:
-            x = x * self._preprocess.scale
-        x = (x - self._mean) * self._factor
+        # The same operations as Preprocess.normalise, in the same order: the same bits.
+        x = x.float().mul_(self._preprocess.scale).sub_(self._mean).div_(self._std)
         return x.to(self._dtype).contiguous(memory_format=torch.channels_last)
 
 
@@ -136,7 +137,8 @@ def best_precision(device: str) -> str:
     if device == "cuda":
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     with_bf16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    fast = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)() or getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+    known = (getattr(torch.cpu, f"_is_{unit}_supported", None) for unit in ("avx512_bf16", "amx_tile"))
+    fast = any(ask() for ask in known if ask is not None)
     return "bfloat16" if with_bf16 and fast else "float32"
 
 
@@ -151,7 +153,8 @@ def make_engine(backbone: Backbone, tap: Tap, precision: str, device: str = "aut
         return TorchEngine(backbone, tap, chosen, device)
     except (RuntimeError, ValueError, IndexError) as error:
         size = f"{backbone.preprocess.height} × {backbone.preprocess.width}"
-        raise BackboneError(f"{backbone.name} cannot run on images of {size} pixels ({str(error).splitlines()[0][:160]})",
+        reason = (str(error) or type(error).__name__).splitlines()[0][:160]
+        raise BackboneError(f"{backbone.name} cannot run on images of {size} pixels ({reason})",
                             hint="Give a larger --size.") from error  # fmt: skip
 
 
@@ -177,9 +180,18 @@ def fidelity(backbone: Backbone, engine: TorchEngine, sample: np.ndarray) -> Fid
     if engine.tap.kind == "pooled":
         last = 2 * backbone.widths()[-1]
         a, b = a[:, -last:], b[:, -last:]
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    cosine = np.where(norms > 0, (a * b).sum(1) / np.maximum(norms, 1e-30), 1.0)
+    cosine = _cosines(a.astype(np.float64), b.astype(np.float64))
     return Fidelity(engine.precision, len(sample), float(cosine.mean()), float(cosine.min()))
+
+
+def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Row by row; 1 where both are nothing but zeros, 0 where one is, or where a value is not finite."""
+    finite = np.isfinite(a).all(1) & np.isfinite(b).all(1)
+    a, b = np.where(finite[:, None], a, 0), np.where(finite[:, None], b, 0)
+    lengths = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
+    product = lengths[0] * lengths[1]
+    cosine = np.divide((a * b).sum(1), product, out=np.zeros(len(a)), where=product > 0)
+    return np.where(finite & (lengths[0] == 0) & (lengths[1] == 0), 1.0, cosine)
 
 
 def _filled(engine: TorchEngine, images: np.ndarray) -> np.ndarray:

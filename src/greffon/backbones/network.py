@@ -113,7 +113,8 @@ class Backbone:
     def __init__(self, plan: Blueprint, tensors: Mapping[str, Tensor]) -> None:
         check_tensors(plan, tensors)
         self.plan = plan
-        self.has_classifier = all(key in tensors for key in plan.classifier_keys())
+        classifier = plan.classifier_keys()
+        self.has_classifier = bool(classifier) and all(key in tensors for key in classifier)
         self._widths = tuple(shape[0] for _, shape in stage_shapes(plan))
         wanted = {key: tensors[key] for key in plan.model.state_dict() if key in tensors}
         plan.model.load_state_dict(wanted, strict=False, assign=True)
@@ -157,7 +158,7 @@ class Backbone:
         return self._span(self.plan.stages[self.position(cut) :])
 
     def classify(self, features: Tensor) -> Tensor:
-        """Feature map (n, c, h, w) to the logits (n, 1000) of the classifier that it was trained with.
+        """Feature map (n, c, h, w) to the logits (n, classes) of the classifier that it was trained with.
 
         Raises BackboneError where the weights came without it.
         """
@@ -184,11 +185,14 @@ def blueprint(entry: Entry) -> Blueprint:
     Raises
     ------
     BackboneError
-        The network is not a CNN whose ``forward_features`` gives (n, c, h, w).
+        The network is not a CNN whose ``forward_features`` gives (n, c, h, w), or not a chain of modules, or it cannot
+        take images of the entry's size.
     """
     model = _build(entry)
     chain = _chain(entry, model)
-    return Blueprint(entry, model, _stages(entry, model, chain))
+    stages = _stages(entry, model, chain)
+    _protect_inputs(entry, model, stages)
+    return Blueprint(entry, model, stages)
 
 
 def stage_shapes(plan: Blueprint, height: int = 0, width: int = 0) -> list[tuple[str, tuple[int, int, int]]]:
@@ -217,17 +221,23 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
 
 
 def check_tensors(plan: Blueprint, tensors: Mapping[str, Tensor]) -> None:
-    """Equal key sets and equal shapes, or a WeightsError that lists the differences."""
-    shapes = {key: tuple(value.shape) for key, value in plan.model.state_dict().items()}
+    """Equal key sets, shapes and kinds of numbers, or a WeightsError that lists the differences."""
+    state = plan.model.state_dict()
+    shapes = {key: tuple(value.shape) for key, value in state.items()}
+    fractions = {key: value.is_floating_point() for key, value in state.items()}
     trunk, classifier = set(plan.trunk_keys()), set(plan.classifier_keys())
     needed = trunk | classifier if classifier & set(tensors) else trunk
     missing = sorted(needed - set(tensors))
     unexpected = sorted(set(tensors) - set(shapes))
+    both = sorted(needed & set(tensors))
     other = [f"{key} {tuple(tensors[key].shape)} instead of {shapes[key]}"
-             for key in sorted(needed & set(tensors)) if tuple(tensors[key].shape) != shapes[key]]  # fmt: skip
-    if missing or unexpected or other:
+             for key in both if tuple(tensors[key].shape) != shapes[key]]  # fmt: skip
+    # Whole numbers where the network has fractions: a quantised file, whose scales stand elsewhere.
+    kinds = [f"{key} {tensors[key].dtype}" for key in both if tensors[key].is_floating_point() != fractions[key]]
+    if missing or unexpected or other or kinds:
         parts = [f"{word}: {_few(names)}" for word, names in
-                 (("missing", missing), ("unexpected", unexpected), ("of another shape", other)) if names]  # fmt: skip
+                 (("missing", missing), ("unexpected", unexpected), ("of another shape", other),
+                  ("of another kind", kinds)) if names]  # fmt: skip
         raise WeightsError(f"these are not the weights of {plan.entry.name}. Tensors {'; '.join(parts)}",
                            hint="Is it the right file for this network?")  # fmt: skip
 
@@ -240,11 +250,14 @@ def _few(names: list[str], most: int = 4) -> str:
 
 
 def _build(entry: Entry) -> nn.Module:
+    # By its full name: the tag decides how many classes the classifier has, and for some networks the image size.
+    timms_own = entry.name.partition(".")[0] == entry.architecture
+    name = entry.name if timms_own else entry.architecture
     with torch.device("meta"):
-        model = timm.create_model(entry.architecture, pretrained=False)
-    if any(name not in model.state_dict() for name, _ in model.named_buffers()):
+        model = timm.create_model(name, pretrained=False)
+    if any(key not in model.state_dict() for key, _ in model.named_buffers()):
         # Buffers that are not saved are computed at construction, so there they need a real device.
-        model = timm.create_model(entry.architecture, pretrained=False)
+        model = timm.create_model(name, pretrained=False)
     return model.eval()
 
 
@@ -264,55 +277,97 @@ def _links(model: nn.Module, prefix: str = "") -> list[tuple[str, nn.Module]]:
     return found
 
 
-def _chain(entry: Entry, model: nn.Module) -> list[str]:
-    calls: list[tuple[str, object, object]] = []
-    writes: set[str] = set()
-    version: dict[str, int] = {}
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One run of a module: the tensor it took and the one it gave, each with its number of in-place changes so far."""
+
+    path: str
+    taken: object
+    taken_version: int
+    given: object
+    given_version: int
+
+
+def _version(value: object) -> int:
+    return value._version if isinstance(value, Tensor) else 0
+
+
+def _image(entry: Entry, model: nn.Module) -> Tensor:
+    device = next(iter(model.parameters())).device
+    return torch.zeros(2, 3, entry.preprocess.height, entry.preprocess.width, device=device)
+
+
+def _watch(entry: Entry, model: nn.Module, image: Tensor) -> tuple[list[_Call], object]:
+    """Run ``forward_features`` on an image: what every module took and gave, in the order of their ends; the result."""
+    calls: list[_Call] = []
+    versions: dict[str, int] = {}
     hooks = []
     for path, module in _links(model):
 
         def before(_: nn.Module, inputs: tuple[object, ...], path: str = path) -> None:
-            if inputs and isinstance(inputs[0], Tensor):
-                version[path] = inputs[0]._version
+            versions[path] = _version(inputs[0]) if inputs else 0
 
         def after(_: nn.Module, inputs: tuple[object, ...], output: object, path: str = path) -> None:
-            calls.append((path, inputs[0] if len(inputs) == 1 else None, output))
-            if len(inputs) == 1 and isinstance(inputs[0], Tensor) and inputs[0]._version != version.get(path):
-                writes.add(path)
+            taken = inputs[0] if len(inputs) == 1 else None
+            calls.append(_Call(path, taken, versions[path], output, _version(output)))
 
         hooks += [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
-    real = next(iter(model.parameters())).device
-    image = torch.zeros(2, 3, entry.preprocess.height, entry.preprocess.width, device=real)
     try:
         with torch.no_grad():
-            end = model.forward_features(image)  # type: ignore[operator]  # timm's networks all have it
+            return calls, model.forward_features(image)  # type: ignore[operator]  # timm's networks all have it
+    except (AssertionError, RuntimeError, ValueError) as error:  # torch, timm: smaller than a kernel, or a fixed size
+        size = f"{entry.preprocess.height} × {entry.preprocess.width}"
+        raise BackboneError(f"{entry.name} cannot take images of {size} pixels",
+                            hint="Leave the size away: it is then the one that the weights were trained with.") from error  # fmt: skip
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _chain(entry: Entry, model: nn.Module) -> list[str]:
+    image = _image(entry, model)
+    calls, end = _watch(entry, model, image)
     if not isinstance(end, Tensor) or end.ndim != 4 or end.shape[1] != model.num_features:
         shape = tuple(end.shape) if isinstance(end, Tensor) else type(end).__name__
-        raise BackboneError(f"{entry.name} is not a CNN in greffon's sense: its features are {shape}, expected (n, c, h, w)")
-    at: object = image
+        raise BackboneError(f"{entry.name} is not a CNN in greffon's sense: its features are {shape}, expected (n, c, h, w)",
+                            hint="Choose another backbone: greffon backbones")  # fmt: skip
+    # The same tensor is not enough: between two modules the network may have changed it in place, which no module
+    # of the chain would repeat. Its version tells.
+    at, version = image, image._version
     chain: list[str] = []
-    for path, taken, given in calls:
-        if taken is not at:
+    for call in calls:
+        if call.taken is not at or call.taken_version != version:
             break
-        chain.append(path)
-        at = given
-    if at is not end or len(set(chain)) != len(chain):
+        chain.append(call.path)
+        at, version = call.given, call.given_version
+    if at is not end or version != end._version or len(set(chain)) != len(chain):
         raise BackboneError(f"{entry.name} is not a chain of modules (it ends at {chain[-1] if chain else 'the image'}), and cannot be cut",
                             hint="Choose another backbone: greffon backbones")  # fmt: skip
-    _stages_do_not_write(entry, model, chain, writes)
     return chain
 
 
-def _stages_do_not_write(entry: Entry, model: nn.Module, chain: list[str], writes: set[str]) -> None:
-    """The first link of a stage must not overwrite what it is given: that may be a stored activation."""
-    for stage in _stages(entry, model, chain):
-        if stage.links[0] in writes:
-            for module in model.get_submodule(stage.links[0]).modules():
-                if getattr(module, "inplace", False):
-                    module.inplace = False  # type: ignore[assignment]  # a plain bool, which nn.Module does not know
+def _protect_inputs(entry: Entry, model: nn.Module, stages: tuple[Stage, ...]) -> None:
+    """No stage may overwrite what it is given, for that may be a stored activation.
+
+    A stage's second link can do so as well, where the first one hands its input on (Identity, or dropout in eval mode).
+    """
+    x = _image(entry, model)
+    with torch.no_grad():
+        for stage in stages:
+            given = x
+            for link in stage.links:
+                module = model.get_submodule(link)
+                taken, version = x, given._version
+                x = module(taken)
+                if given._version == version:
+                    continue
+                for part in module.modules():
+                    if getattr(part, "inplace", False):
+                        part.inplace = False  # type: ignore[assignment]  # a plain bool, which nn.Module does not know
+                version = given._version
+                x = module(taken)
+                if given._version != version:
+                    raise BackboneError(f"{entry.name}: its module {link} overwrites its input, so that it cannot be cut there")
 
 
 def _stages(entry: Entry, model: nn.Module, chain: list[str]) -> tuple[Stage, ...]:

@@ -17,7 +17,7 @@ import typer
 from greffon.cli.terminal import Terminal
 from greffon.errors import GreffonError
 
-__all__ = ["app", "main"]
+__all__ = ["app", "backbones", "cache", "describe", "embed", "evaluate", "main", "predict", "train"]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,32 +27,34 @@ app = typer.Typer(
     help="Transfer learning for image classification: a trained CNN is kept, and a small new part is grown on it.",
 )
 
-Backbone = Annotated[str, typer.Option(help="A network of 'greffon backbones', or a model folder.")]
-Weights = Annotated[Path | None, typer.Option(help="A weight file, instead of looking for one.")]
-Size = Annotated[int, typer.Option(min=0, max=4096, help="Pixels that the network sees; 0: what it was trained with.")]
-Precision = Annotated[str, typer.Option(help="Of the frozen part: auto, bfloat16 or float32.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No bars and no notes; warnings alone.")]
+_Backbone = Annotated[str, typer.Option(help="A network of 'greffon backbones', or a model folder.")]
+_Weights = Annotated[Path | None, typer.Option(help="A weight file, instead of looking for one.")]
+_Size = Annotated[int, typer.Option(min=0, max=4096, help="Pixels that the network sees; 0: what it was trained with.")]
+_Precision = Annotated[str, typer.Option(help="Of the frozen part: auto, bfloat16 or float32.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No bars and no notes; warnings alone.")]
 
 
 @app.command()
 def train(
     data: Annotated[Path, typer.Argument(help="A folder per class, train/val/test folders, or a CSV or Parquet file.")],
     out: Annotated[Path, typer.Option(help="The model folder to write.")],
-    backbone: Backbone = "vgg16",
-    weights: Weights = None,
-    size: Size = 0,
+    backbone: _Backbone = "vgg16",
+    weights: _Weights = None,
+    size: _Size = 0,
     unfreeze: Annotated[str, typer.Option(help="none: feature extraction.")] = "none",
     head: Annotated[str, typer.Option(help="logistic, svm, ridge, centroid or knn.")] = "logistic",
     pool: Annotated[str, typer.Option(help="auto, mean, max, mean+max or flatten.")] = "auto",
     stages: Annotated[str, typer.Option(help="auto, last or all: whose outputs are the features.")] = "auto",
     norm: Annotated[str, typer.Option(help="auto, standard, l2 or sqrt-l2.")] = "auto",
     class_weights: Annotated[str, typer.Option(help="auto, balanced or none.")] = "auto",
-    split: Annotated[str, typer.Option(help="Shares of train, val and test, where the data has no split.")] = "0.7,0.15,0.15",
+    split: Annotated[
+        str, typer.Option(help="Shares of train, val and test, where the data has no split.")
+    ] = "0.7,0.15,0.15",
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same model.")] = 0,
-    precision: Precision = "auto",
+    precision: _Precision = "auto",
     slim: Annotated[bool, typer.Option("--slim", help="Leave the frozen stages out of the model folder.")] = False,
-    quiet: Quiet = False,
+    quiet: _Quiet = False,
 ) -> None:
     """Train a classifier on labelled photos.
 
@@ -95,10 +97,12 @@ def train(
 def predict(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
     images: Annotated[list[str], typer.Argument(help="Files, folders, patterns, or - for a list on standard input.")],
-    as_json: Json = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV: path, label, probability, one column a class.")] = False,
+    as_json: _Json = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print CSV: path, label, probability, one column a class.")
+    ] = False,
     precision: Annotated[str, typer.Option(help="bfloat16 or float32 instead of the training's.")] = "",
-    quiet: Quiet = False,
+    quiet: _Quiet = False,
 ) -> None:
     """Say what is on photos.
 
@@ -135,9 +139,9 @@ def predict(
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
     data: Annotated[Path, typer.Argument(help="Labelled photos: their test split, or all where there is none.")],
-    as_json: Json = False,
+    as_json: _Json = False,
     precision: Annotated[str, typer.Option(help="bfloat16 or float32 instead of the training's.")] = "",
-    quiet: Quiet = False,
+    quiet: _Quiet = False,
 ) -> None:
     """Measure a model on labelled photos that it has not seen.
 
@@ -162,13 +166,13 @@ def evaluate(
 def embed(
     data: Annotated[Path, typer.Argument(help="Photos, with or without labels.")],
     out: Annotated[Path, typer.Option(help="The Parquet file to write: path, label, features.")],
-    backbone: Backbone = "vgg16",
-    weights: Weights = None,
-    size: Size = 0,
+    backbone: _Backbone = "vgg16",
+    weights: _Weights = None,
+    size: _Size = 0,
     stages: Annotated[str, typer.Option(help="last or all.")] = "last",
     pool: Annotated[str, typer.Option(help="mean, max, mean+max or flatten.")] = "mean",
-    precision: Precision = "auto",
-    quiet: Quiet = False,
+    precision: _Precision = "auto",
+    quiet: _Quiet = False,
 ) -> None:
     """Write the features of photos to a Parquet file.
 
@@ -185,10 +189,10 @@ def embed(
 @app.command()
 def describe(
     names: Annotated[list[str], typer.Argument(help="Backbones.")],
-    size: Size = 0,
+    size: _Size = 0,
     svg: Annotated[Path | None, typer.Option(help="Draw them into this SVG file.")] = None,
     cut: Annotated[str | None, typer.Option(help="Mark the cut below this stage in the drawing.")] = None,
-    as_json: Json = False,
+    as_json: _Json = False,
 ) -> None:
     """Show a network's stages: output shapes, parameters, multiply-adds, receptive field.
 
@@ -218,7 +222,7 @@ def describe(
 @app.command()
 def backbones(
     pattern: Annotated[str, typer.Argument(help="A part of the name, or a pattern such as 'resnet*'.")] = "*",
-    as_json: Json = False,
+    as_json: _Json = False,
 ) -> None:
     """List the networks that can be used.
 
@@ -248,7 +252,7 @@ def backbones(
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Delete the stored activations.")] = False,
     backbone: Annotated[str, typer.Option(help="With --clear: of this backbone alone.")] = "",
-    as_json: Json = False,
+    as_json: _Json = False,
 ) -> None:
     """Show what is stored on disk, or delete it. Weights are kept.
 

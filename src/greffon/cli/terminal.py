@@ -72,7 +72,9 @@ class Terminal:
         seconds = time.perf_counter() - self._began
         self.stop()
         if not self._quiet and self._steps and seconds >= 1:
-            self._console.print(f"[dim]{self._name}: {self._steps:,} in {seconds:.1f} s, {self._steps / seconds:.1f}/s[/dim]")
+            self._console.print(
+                f"[dim]{self._name}: {self._steps:,} in {seconds:.1f} s, {self._steps / seconds:.1f}/s[/dim]"
+            )
 
     def stop(self) -> None:
         """Take the bar away, also after an error."""
@@ -106,13 +108,23 @@ def evaluation_tables(evaluation: Evaluation) -> list[Table]:
     from rich.table import Table
 
     classes = Table(title="Class by class", title_justify="left")
-    for name, side in (("class", "left"), ("images", "right"), ("precision", "right"), ("recall", "right"), ("F1", "right")):
+    for name, side in (
+        ("class", "left"),
+        ("images", "right"),
+        ("precision", "right"),
+        ("recall", "right"),
+        ("F1", "right"),
+    ):
         classes.add_column(name, justify=side)  # type: ignore[arg-type]  # a literal, by the tuple above
     for one in evaluation.classes:
-        classes.add_row(escape(one.name), str(one.count), _percent(one.precision), _percent(one.recall), _percent(one.f1))
+        classes.add_row(
+            escape(one.name), str(one.count), _percent(one.precision), _percent(one.recall), _percent(one.f1)
+        )
     tables = [classes]
     if len(evaluation.classes) <= 12:
-        table = Table(title="Rows: the true class. Columns: what the model said.", title_justify="left", show_lines=False)
+        table = Table(
+            title="Rows: the true class. Columns: what the model said.", title_justify="left", show_lines=False
+        )
         table.add_column("")
         for one in evaluation.classes:
             table.add_column(escape(one.name), justify="right", overflow="fold")

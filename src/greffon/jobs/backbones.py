@@ -28,5 +28,7 @@ def backbones(pattern: str = "*") -> list[BackboneRow]:
     rows = []
     for name in names(pattern if any(c in pattern for c in "*?[") else f"*{pattern}*"):
         row = entry(name)
-        rows.append(BackboneRow(row.name, row.weights_of, row.licence, row.preprocess.height, cached_file(row).is_file()))
+        rows.append(
+            BackboneRow(row.name, row.weights_of, row.licence, row.preprocess.height, cached_file(row).is_file())
+        )
     return rows

@@ -64,7 +64,10 @@ def embed(
     kept = store or Store()
     target = Path(out)
     if target.is_dir():
-        raise OptionError(f"--out {target}: is a folder, expected a file to write", hint=f"For instance: --out {target / 'features.parquet'}")
+        raise OptionError(
+            f"--out {target}: is a folder, expected a file to write",
+            hint=f"For instance: --out {target / 'features.parquet'}",
+        )
     taken = Representation(stages, pool, "standard")  # type: ignore[arg-type]  # it checks its values itself
     looked = scan(read_dataset(data, labelled=False), book=kept, progress=listener)
     dataset = looked.dataset

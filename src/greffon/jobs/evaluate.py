@@ -30,7 +30,12 @@ class EvaluateResult:
 
 
 def evaluate(
-    model: Path | str, data: Path | str, *, precision: str = "", store: Store | None = None, progress: Progress | None = None
+    model: Path | str,
+    data: Path | str,
+    *,
+    precision: str = "",
+    store: Store | None = None,
+    progress: Progress | None = None,
 ) -> EvaluateResult:
     """Evaluate a model on the test split of a data set, or on all of it where it has no splits.
 
@@ -54,7 +59,9 @@ def evaluate(
     loaded = load_model(model)
     dataset = _in_classes_of(loaded, dataset.without_empty_classes())
     looked = scan(dataset, book=kept, progress=listener)
-    told = loaded.predict(looked.dataset.paths, store=kept, progress=listener, precision=precision, digests=looked.digests)
+    told = loaded.predict(
+        looked.dataset.paths, store=kept, progress=listener, precision=precision, digests=looked.digests
+    )
     good = np.array([i for i in range(len(looked.dataset)) if i not in told.failed], np.int64)
     failed = tuple((looked.dataset.paths[i], reason) for i, reason in sorted(told.failed.items()))
     unreadable = (*looked.unreadable, *failed)

@@ -33,7 +33,12 @@ class Guess:
         """The keys of a line of ``predict --json``."""
         if self.fault:
             return {"path": str(self.path), "error": self.fault}
-        return {"path": str(self.path), "label": self.label, "probability": self.probability, "probabilities": self.probabilities}
+        return {
+            "path": str(self.path),
+            "label": self.label,
+            "probability": self.probability,
+            "probabilities": self.probabilities,
+        }
 
 
 def find_images(names: Iterable[str | Path]) -> list[Path]:
@@ -61,12 +66,19 @@ def find_images(names: Iterable[str | Path]) -> list[Path]:
                 raise DataError(f"{name}: there is no such file, folder or match")
             found.update(dict.fromkeys(Path(match) for match in matches if Path(match).is_file()))
     if not found:
-        raise DataError("no images were named", hint="Name files, folders or patterns, or - for a list on standard input.")
+        raise DataError(
+            "no images were named", hint="Name files, folders or patterns, or - for a list on standard input."
+        )
     return list(found)
 
 
 def predict(
-    model: Path | str, images: Sequence[str | Path], *, precision: str = "", progress: Progress | None = None, block: int = 2048
+    model: Path | str,
+    images: Sequence[str | Path],
+    *,
+    precision: str = "",
+    progress: Progress | None = None,
+    block: int = 2048,
 ) -> Iterator[Guess]:
     """Predict photos in the order of their names. One that cannot be read gives a ``Guess`` with its fault.
 
@@ -95,4 +107,6 @@ def predict(
                 continue
             row = told.probabilities[i]
             best = int(np.argmax(row))
-            yield Guess(path, loaded.classes[best], float(row[best]), dict(zip(loaded.classes, row.tolist(), strict=True)))
+            yield Guess(
+                path, loaded.classes[best], float(row[best]), dict(zip(loaded.classes, row.tolist(), strict=True))
+            )

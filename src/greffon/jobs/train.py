@@ -194,14 +194,18 @@ def train(
 
 
 def _positions(dataset: Dataset, roles: Sequence[str], activations: Activations) -> np.ndarray:
-    return np.array([i for i, role in enumerate(dataset.splits) if role in roles and i not in activations.failed], np.int64)
+    return np.array(
+        [i for i, role in enumerate(dataset.splits) if role in roles and i not in activations.failed], np.int64
+    )
 
 
 def _must_be_free(folder: Path) -> None:
     """A folder that holds something else than an earlier model is not written into."""
     try:
         if folder.is_file() or (folder.is_dir() and not is_model_folder(folder) and any(folder.iterdir())):
-            raise OptionError(f"--out {folder}: there is something else already", hint="Give a new folder, or an empty one.")
+            raise OptionError(
+                f"--out {folder}: there is something else already", hint="Give a new folder, or an empty one."
+            )
     except OSError as error:
         raise OptionError(f"--out {folder}: cannot be used ({error.strerror})") from error
 
@@ -216,21 +220,29 @@ def _tell(looked: Scan, progress: Progress) -> None:
     if looked.repeated:
         progress.say(f"{len(looked.repeated)} exact copies are used once")
     if looked.near_duplicates:
-        progress.say(f"{looked.near_duplicates} images are near-duplicates of others; each group stays on one side of the split")
+        progress.say(
+            f"{looked.near_duplicates} images are near-duplicates of others; each group stays on one side of the split"
+        )
 
 
 def _tell_rare(dataset: Dataset, progress: Progress) -> None:
     for i, name in enumerate(dataset.classes):
-        counts = {role: int(((dataset.labels == i) & np.array([s == role for s in dataset.splits])).sum()) for role in SPLITS}
+        counts = {
+            role: int(((dataset.labels == i) & np.array([s == role for s in dataset.splits])).sum()) for role in SPLITS
+        }
         if sum(counts.values()) == 1:
-            progress.warn(f"the class {name!r} has one image: it {'is learned but not tested' if counts['train'] else 'cannot be learned'}")
+            progress.warn(
+                f"the class {name!r} has one image: it {'is learned but not tested' if counts['train'] else 'cannot be learned'}"
+            )
         elif not counts["train"]:
             progress.warn(f"the class {name!r} has no image in the training split")
     if not len(dataset.where("train")):
         raise DataError(f"{dataset.root}: the training split is empty")
 
 
-def _metrics(evaluation: Evaluation, unreadable: Sequence[tuple[Path, str]], looked: Scan, seconds: float) -> dict[str, Any]:
+def _metrics(
+    evaluation: Evaluation, unreadable: Sequence[tuple[Path, str]], looked: Scan, seconds: float
+) -> dict[str, Any]:
     return {
         **evaluation.to_dict(),
         "split": "test",

@@ -60,9 +60,9 @@ def train_report(
     """
     from jinja2 import Environment, select_autoescape
 
-    template = Environment(autoescape=select_autoescape(default=True, default_for_string=True), trim_blocks=True).from_string(
-        files("greffon.report").joinpath("page.html").read_text(encoding="utf-8")
-    )
+    template = Environment(
+        autoescape=select_autoescape(default=True, default_for_string=True), trim_blocks=True
+    ).from_string(files("greffon.report").joinpath("page.html").read_text(encoding="utf-8"))
     wrong = np.flatnonzero(probabilities.argmax(1) != tested.labels) if len(tested) else np.zeros(0, np.int64)
     wrong = wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")] if len(wrong) else wrong
     entry = model.backbone.plan.entry
