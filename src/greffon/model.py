@@ -206,7 +206,7 @@ def save_model(model: Model, folder: Path, *, slim: bool = False) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         part = folder / f".model-{os.getpid()}.safetensors"
-        save_file(tensors, part, metadata={"format": "greffon", "schema": str(SCHEMA)})
+        save_file(tensors, part, metadata={"format": f"greffon {SCHEMA}"})
         _sync(part)
         part.replace(folder / "model.safetensors")
         write_json(folder / "model.json", about)

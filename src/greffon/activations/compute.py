@@ -77,6 +77,8 @@ class Activations:
             if damaged:
                 raise StoreError(f"{self._shelf.folder}: {len(damaged)} records went bad or away while they were used",
                                  hint="Run the command again: they are computed anew.")  # fmt: skip
+            if len(kept) == len(names):
+                return values
             out[kept] = values
         for i, name in enumerate(names):
             if name in self._memory:
@@ -184,7 +186,7 @@ def digest_of(photo: Photo, limits: Limits = _LIMITS) -> str:
         if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or not photo.size:
             raise ImageError(f"an image array must be uint8 (h, w, 3), got {photo.dtype} {photo.shape}")
         digest = hashlib.sha256(f"uint8 {photo.shape}".encode())
-        digest.update(memoryview(np.ascontiguousarray(photo)).cast("B"))
+        digest.update(np.ascontiguousarray(photo).data.cast("B"))
         return digest.hexdigest()
     return hashlib.sha256(read_bytes(photo, limits=limits)).hexdigest()
 

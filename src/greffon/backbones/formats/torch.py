@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -18,7 +19,9 @@ def read_torch(path: Path) -> dict[str, Tensor]:
     Raises WeightsError for anything but tensors under names: code in the file is never run.
     """
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # about TorchScript archives, which are refused anyway
+            warnings.simplefilter("ignore")
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises pickle, zip, runtime and key errors for damaged files
         raise WeightsError(f"{path}: not a file of PyTorch tensors ({type(error).__name__})") from error
     for wrapper in ("state_dict", "model", "state_dict_ema"):
@@ -26,7 +29,11 @@ def read_torch(path: Path) -> dict[str, Tensor]:
             found = found[wrapper]
     if not isinstance(found, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in found.items()):
         raise WeightsError(f"{path}: expected tensors under names, got something else")
-    return {key.removeprefix("module."): tensor for key, tensor in found.items()}
+    for key, tensor in found.items():
+        # A tensor without values ("meta"), sparse, or quantised could not be compared, nor loaded.
+        if tensor.device.type != "cpu" or tensor.layout is not torch.strided or tensor.is_quantized:
+            raise WeightsError(f"{path}: {key} is not a plain tensor of numbers")
+    return {key.removeprefix("module."): tensor.detach() for key, tensor in found.items()}
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
