@@ -25,7 +25,8 @@ def write_digits(folder: Path, images: int = 400, seed: int = 0) -> None:
     """
     from sklearn.datasets import load_digits
 
-    pixels, labels = load_digits(return_X_y=True)
+    digits = load_digits(return_X_y=True)
+    pixels, labels = np.asarray(digits[0], np.float64), np.asarray(digits[1], np.int64)
     order = np.random.default_rng(seed).permutation(len(labels))
     unseen = {int(labels[i]): int(i) for i in order[images:]}
     for i in order[:images]:

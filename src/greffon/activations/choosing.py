@@ -48,7 +48,8 @@ def chosen_engine(
     if not images:
         return engine, None
     found = fidelity(network, engine, np.stack(images))
-    text = f"{found.precision} against float32 on {found.images} of these images: cosine {found.cosine_mean:.5f}, lowest {found.cosine_lowest:.5f}"
+    cosines = f"cosine {found.cosine_mean:.5f}, lowest {found.cosine_lowest:.5f}"
+    text = f"{found.precision} against float32 on {found.images} of these images: {cosines}"
     if precision == "auto" and found.cosine_mean < least:
         progress.warn(f"{text}: below {least}, so float32 is used")
         return make_engine(network, tap, "float32"), found

@@ -86,5 +86,7 @@ def database(path: Path, *, only_read: bool = False) -> Iterator[sqlite3.Connect
     try:
         connection.execute("PRAGMA synchronous=FULL")
         yield connection
+    except UnicodeDecodeError as error:  # from Python's side of SQLite, of a damaged name or message
+        raise sqlite3.OperationalError(f"text that is no UTF-8 ({error.reason})") from error
     finally:
         connection.close()

@@ -186,7 +186,7 @@ def fidelity(backbone: Backbone, engine: TorchEngine, sample: np.ndarray) -> Fid
 
 def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Row by row; 1 where both are nothing but zeros, 0 where one is, or where a value is not finite."""
-    finite: np.ndarray = np.isfinite(np.concatenate([a, b], 1)).all(axis=1, keepdims=True)
+    finite = np.asarray(np.isfinite(np.concatenate([a, b], 1)).all(axis=1, keepdims=True))
     a, b = np.where(finite, a, 0), np.where(finite, b, 0)
     lengths = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
     product = lengths[0] * lengths[1]

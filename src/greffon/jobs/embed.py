@@ -95,7 +95,7 @@ def embed(
                 for i, vector in zip(block, features, strict=True):
                     label = int(dataset.labels[i])
                     for path in (dataset.paths[i], *twins.get(dataset.paths[i], [])):
-                        paths.append(str(path))
+                        paths.append(os.fsencode(path).decode("utf-8", "backslashreplace"))
                         labels.append(dataset.classes[label] if label >= 0 else None)
                         vectors.append(vector)
                 rows += len(paths)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from greffon.datasets import folds
 from greffon.errors import OptionError
@@ -15,18 +18,20 @@ from greffon.heads import (
     NORMS,
     POOLS,
     Head,
+    LinearHead,
     Normaliser,
     Representation,
     fit_head,
     fit_heads,
     fit_temperature,
+    principal_axes,
     softmax,
     strengths,
 )
 from greffon.metrics import log_loss
 from greffon.progress import Progress
 
-__all__ = ["CANDIDATES", "Probe", "Trial", "cross_validate", "fit_probe", "should_balance", "representations"]
+__all__ = ["CANDIDATES", "Probe", "Trial", "cross_validate", "fit_probe", "representations", "should_balance"]
 
 #: What cross-validation chooses from, unless the user has chosen. On photos of things the last stage alone is best,
 #: on textures and litter all stages together are.
@@ -132,42 +137,54 @@ def fit_probe(
     Raises
     ------
     OptionError
-        Fewer than two classes with images.
+        Fewer than two classes with images, no representation, or a strength that the head cannot have.
     """
     if head not in HEADS:
         raise OptionError(f"the head must be one of {', '.join(HEADS)}, got {head!r}")
     if len(np.unique(y)) < 2:
         raise OptionError("a classifier needs images of at least two classes")
+    if not representations:
+        raise OptionError("fit_probe: needs one representation or more, got none")
     even = should_balance(y) if balanced is None else balanced
     group = np.arange(len(y)) if groups is None else groups
     some = _sample(y, most, seed)
     grid = (strength,) if strength is not None else strengths(head)
     middle = grid[len(grid) // 2]
-    progress.begin("Choosing the features", len(representations))
-    rough: list[Trial] = []
-    for representation in representations:
-        if len(representations) > 1:
-            x = _features(representation, pooled[some], widths)
-            scores = cross_validate(head, x, y[some], group[some], classes, (middle,), k=3, balanced=even, seed=seed)
-            rough += _trials(representation, scores, y[some], (middle,), 3, even)
-        progress.advance()
-    progress.end()
-    finalists = [t.representation for t in _ranked(rough, len(some))[:2]] if rough else list(representations)
-    trials: list[Trial] = []
-    out_of_fold: dict[tuple[Representation, float], np.ndarray] = {}
-    progress.begin("Choosing its strength", len(finalists))
-    for representation in finalists:
-        x = _features(representation, pooled[some], widths)
-        scores = cross_validate(head, x, y[some], group[some], classes, grid, k=5, balanced=even, seed=seed)
-        found = _trials(representation, scores, y[some], grid, 5, even)
-        trials += found
-        out_of_fold.update({(representation, t.strength): s for t, s in zip(found, scores, strict=True)})
-        progress.advance()
-    progress.end()
-    best = _ranked(trials, len(some))[0]
-    features = best.representation.take(pooled, widths)
-    normaliser = Normaliser.fit(features, best.representation.norm)
-    fitted = fit_head(head, normaliser.apply(features), y, classes, best.strength, balanced=even)
+    # One thread for each product: small ones gain nothing from two, and wait for each other long where the processor
+    # is busy. The folds share the processors instead, so the result does not depend on how many there are.
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(_workers()) as pool:
+        kept = {r: pool.submit(_features, r, pooled[some], widths, head) for r in representations}
+        progress.begin("Choosing the features", len(representations))
+        rough: list[Trial] = []
+        for representation in representations:
+            x, _ = kept[representation].result()
+            if len(representations) > 1:
+                scores = cross_validate(head, x, y[some], group[some], classes, (middle,), k=3, balanced=even, seed=seed)
+                rough += _trials(representation, scores, y[some], (middle,), 3, even)
+            progress.advance()
+        progress.end()
+        finalists = [t.representation for t in _ranked(rough, len(some))[:2]] if rough else list(representations)
+        trials: list[Trial] = []
+        out_of_fold: dict[tuple[Representation, float], np.ndarray] = {}
+        progress.begin("Choosing its strength", len(finalists))
+        for representation in finalists:
+            x, _ = kept[representation].result()
+            scores = cross_validate(head, x, y[some], group[some], classes, grid, k=5, balanced=even, seed=seed)
+            found = _trials(representation, scores, y[some], grid, 5, even)
+            trials += found
+            out_of_fold.update({(representation, t.strength): s for t, s in zip(found, scores, strict=True)})
+            progress.advance()
+        progress.end()
+        best = _ranked(trials, len(some))[0]
+        features = best.representation.take(pooled, widths)
+        normaliser = Normaliser.fit(features, best.representation.norm)
+        x, axes = kept[best.representation].result()
+        if axes is not None and head != "knn" and len(some) == len(y):
+            fitted = fit_heads(head, x, y, classes, (best.strength,), balanced=even)[0]
+            if isinstance(fitted, LinearHead):
+                fitted = fitted.turned_back(axes)
+        else:
+            fitted = fit_head(head, normaliser.apply(features), y, classes, best.strength, balanced=even)
     held_out = out_of_fold[best.representation, best.strength]
     fitted = replace(fitted, temperature=fit_temperature(held_out, y[some]))
     return Probe(best.representation, normaliser, fitted, best.strength, even, (*rough, *trials))
@@ -185,13 +202,24 @@ def cross_validate(
     balanced: bool = False,
     seed: int = 0,
 ) -> np.ndarray:
-    """Scores of every image by heads that were fitted without it and its near-duplicates: float64 (len(grid), n, classes)."""
+    """Scores of every image by heads that were fitted without it and its near-duplicates: float64 (len(grid), n, classes).
+
+    A class that a fold could not learn scores -inf there; in a fold that could learn fewer than two, every score is 0.
+    """
     scores = np.zeros((len(grid), len(y), classes))
-    for train, test in folds(y, groups, k, seed):
-        if len(np.unique(y[train])) >= 2:
-            fitted = fit_heads(head, x[train], y[train], classes, grid, balanced=balanced, tolerance=3e-4)
-            for i, one in enumerate(fitted):
-                scores[i, test] = one.scores(x[test])
+
+    def one_fold(train: np.ndarray, test: np.ndarray) -> None:
+        present = np.unique(y[train])
+        if len(present) >= 2:
+            absent = np.setdiff1d(np.arange(classes), present)
+            for i, one in enumerate(fit_heads(head, x[train], y[train], classes, grid, balanced=balanced, tolerance=1e-4)):
+                found = one.scores(x[test])
+                found[:, absent] = -np.inf
+                scores[i, test] = found
+
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(min(k, _workers())) as pool:
+        for done in [pool.submit(one_fold, train, test) for train, test in folds(y, groups, k, seed)]:
+            done.result()
     return scores
 
 
@@ -214,14 +242,20 @@ def _ranked(trials: Sequence[Trial], n: int) -> list[Trial]:
     return sorted(trials, key=lambda t: (t.accuracy < top - error, t.log_loss if t.accuracy >= top - error else -t.accuracy))
 
 
-def _features(representation: Representation, pooled: np.ndarray, widths: Sequence[int]) -> np.ndarray:
-    """Normalised on the images at hand (no labels are used), and rotated once where features outnumber images."""
+def _features(
+    representation: Representation, pooled: np.ndarray, widths: Sequence[int], head: str
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Normalised on the images at hand (no labels are used), and turned to their principal axes where that saves time."""
     features = representation.take(pooled, widths)
     x = Normaliser.fit(features, representation.norm).apply(features)
-    if x.shape[1] > 1.2 * len(x):
-        values, vectors = np.linalg.eigh(x.astype(np.float64) @ x.T.astype(np.float64))
-        x = (vectors * np.sqrt(np.maximum(values, 0))).astype(np.float32)
-    return x
+    if head in ("logistic", "svm") or x.shape[1] > len(x):
+        return principal_axes(x)
+    return x, None
+
+
+def _workers() -> int:
+    """Threads for independent fits: a few, for each holds a copy of the features."""
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def _sample(y: np.ndarray, most: int, seed: int) -> np.ndarray:

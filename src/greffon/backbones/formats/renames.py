@@ -34,14 +34,14 @@ _LAYOUTS = (
     # Keras: block1_conv1/block1_conv1_W_1:0 in the files of 2015, block1_conv1/block1_conv1/kernel:0 later;
     # (h, w, in, out).
     _Layout(
-        kernel=re.compile(_LAYER + r"/(?:(?P=layer)_W_1|kernel)(?::0)?"),
-        bias=re.compile(_LAYER + r"/(?:(?P=layer)_b_1|bias)(?::0)?"),
+        kernel=re.compile(_LAYER + r"(?:_\d+)?/(?:(?P=layer)_W_1|kernel)(?::0)?"),
+        bias=re.compile(_LAYER + r"(?:_\d+)?/(?:(?P=layer)_b_1|bias)(?::0)?"),
         axes=(3, 2, 0, 1),
     ),
     # ONNX, by tf2onnx: model/block1_conv1_1/convolution/ReadVariableOp:0; already (out, in, h, w).
     _Layout(
-        kernel=re.compile(_LAYER + r"(?:_1)?/(?:convolution|Conv2D)/ReadVariableOp:0"),
-        bias=re.compile(_LAYER + r"(?:_1)?/(?:Squeeze|BiasAdd/ReadVariableOp):0"),
+        kernel=re.compile(_LAYER + r"(?:_\d+)?/(?:convolution|Conv2D)/ReadVariableOp:0"),
+        bias=re.compile(_LAYER + r"(?:_\d+)?/(?:Squeeze|BiasAdd/ReadVariableOp):0"),
         axes=(0, 1, 2, 3),
     ),
 )

@@ -42,6 +42,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118  # not a dict
+            names = list(file.keys())
+            # Copies: the library's tensors are views of the mapped file, and change when somebody writes into that.
+            return {name: file.get_tensor(name).clone() for name in names}, dict(file.metadata() or {})
     except Exception as error:  # safetensors' own error class is not a stable import
         raise WeightsError(f"{path}: not a safetensors file, or a damaged one ({str(error)[:200]})") from error

@@ -1,0 +1,59 @@
+"""Nothing phones home: every name look-up and every connection of a whole run is watched, child processes included."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from greffon.demo import write_digits
+
+#: Imported by every Python process that has its folder on PYTHONPATH.
+WATCHER = """
+import os, sys
+def watch(event, arguments):
+    if event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "socket.connect", "socket.sendto"):
+        with open(os.environ["WATCHED"], "a") as file:
+            file.write(f"{event} {arguments!r}\\n")
+sys.addaudithook(watch)
+"""
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> tuple[dict[str, str], Path]:
+    """An environment in which Python processes write down what they look up, as outside a CI; and the list."""
+    (tmp_path / "watch").mkdir()
+    (tmp_path / "watch" / "sitecustomize.py").write_text(WATCHER)
+    seen = tmp_path / "seen.txt"
+    seen.touch()
+    off = {"CI", "GREFFON_OFFLINE", "HF_HUB_OFFLINE"}
+    environment = {name: value for name, value in os.environ.items() if name not in off}
+    environment |= {"PYTHONPATH": str(tmp_path / "watch"), "WATCHED": str(seen), "GREFFON_CACHE": str(tmp_path / "cache")}
+    return environment, seen
+
+
+def test_the_watcher_sees_a_look_up_of_a_child(watched: tuple[dict[str, str], Path]) -> None:
+    environment, seen = watched
+    child = "import socket, contextlib\nwith contextlib.suppress(OSError): socket.getaddrinfo('localhost', 80)"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}], check=True)"
+    subprocess.run([sys.executable, "-c", parent], env=environment, check=True)
+    assert "localhost" in seen.read_text()
+
+
+def test_a_whole_run_asks_nobody(watched: tuple[dict[str, str], Path], tmp_path: Path) -> None:
+    environment, seen = watched
+    write_digits(tmp_path / "photos" / "digits", images=60)
+    model = tmp_path / "model"
+    for words in (
+        ["train", str(tmp_path / "photos" / "digits"), "--out", str(model), "--size", "32"],
+        ["predict", str(model), str(tmp_path / "photos" / "new"), "--json"],
+        ["describe", "vgg19"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "greffon", *words], env=environment, capture_output=True, text=True, check=False, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+    assert seen.read_text() == ""
