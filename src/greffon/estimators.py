@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.utils import Tags
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from greffon.activations import Activations, Engine, Photo, Store, Tap, compute, make_engine
@@ -78,33 +80,37 @@ class ImageFeatures(TransformerMixin, BaseEstimator):
         """
         _photos("ImageFeatures", X)
         self._representation = Representation(self.stages, self.pool, "standard")  # type: ignore[arg-type]  # it checks
-        self._network = load_any_backbone(self.backbone, size=self.size)
-        widths = self._network.widths()
-        tap = _tap(self.pool)
-        self._engine = make_engine(self._network, tap, self.precision)
+        # As they were when it was fitted: ``set_params`` tells of the next ``fit``, not of this one.
+        self._source = (self.backbone, self.size, self.precision)
+        self._load()
         empty = np.zeros((1, *self._engine.record[0]), self._engine.record[1])
-        self.n_features_out_ = self._representation.take(empty, widths).shape[1]
+        self.n_features_out_ = self._representation.take(empty, self._network.widths()).shape[1]
         return self
+
+    def _load(self) -> None:
+        backbone, size, precision = self._source
+        self._network = load_any_backbone(backbone, size=size)
+        self._engine = make_engine(self._network, _tap(self._representation.pool), precision)
 
     def transform(self, X: Sequence[Photo | str] | np.ndarray) -> np.ndarray:
         """n images to float32 (n, d). Raises ImageError for the first that cannot be read."""
         check_is_fitted(self)
         photos = _photos("ImageFeatures", X)
-        found = _run(self._network, _tap(self.pool), self._engine, photos, self.use_store)
+        found = _run(self._network, _tap(self._representation.pool), self._engine, photos, self.use_store)
         _all_readable(photos, found)
         return self._representation.take(found.all(), self._network.widths())
 
     def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
         """One name a feature."""
         check_is_fitted(self)
-        return np.array([f"{self.backbone}_{i}" for i in range(self.n_features_out_)], dtype=object)
+        return np.array([f"{self._source[0]}_{i}" for i in range(self.n_features_out_)], dtype=object)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "n_features_out_")
 
     def __getstate__(self) -> dict[str, Any]:
         # Copies that go to other processes carry the choice of the network, not half a gigabyte of it.
-        state = dict(super().__getstate__())
+        state: dict[str, Any] = {**super().__getstate__()}  # type: ignore[dict-item]  # typed as object's
         for name in ("_network", "_engine"):
             state.pop(name, None)
         return state
@@ -112,8 +118,10 @@ class ImageFeatures(TransformerMixin, BaseEstimator):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if "n_features_out_" in state:
-            self._network = load_any_backbone(self.backbone, size=self.size)
-            self._engine = make_engine(self._network, _tap(self.pool), self.precision)
+            self._load()
+
+    def __sklearn_tags__(self) -> Tags:
+        return _of_images(super().__sklearn_tags__())
 
 
 @final
@@ -193,8 +201,9 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):
         if self.head not in HEADS:
             raise OptionError(f"The 'head' parameter of TransferClassifier must be one of {', '.join(HEADS)}, got {self.head!r}")
         if self.class_weights not in ("auto", "balanced", "none"):
-            raise OptionError(f"The 'class_weights' parameter of TransferClassifier must be auto, balanced or none, got {self.class_weights!r}")
-        self.classes_, numbers = np.unique(labels, return_inverse=True)
+            got = repr(self.class_weights)
+            raise OptionError(f"The 'class_weights' parameter of TransferClassifier must be auto, balanced or none, got {got}")
+        classes, numbers = _classes(labels)
         network = load_any_backbone(self.backbone, size=self.size)
         tap = _tap(self.pool)
         engine = make_engine(network, tap, self.precision)
@@ -203,8 +212,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):
         probe = fit_probe(
             found.all(),
             network.widths(),
-            numbers.astype(np.int64),
-            len(self.classes_),
+            numbers,
+            len(classes),
             groups=_same(found.digests),
             head=self.head,
             representations=representations(self.pool, self.stages, self.norm),
@@ -213,10 +222,11 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):
             seed=self.seed,
             progress=Silent(),
         )
+        self.classes_ = classes
         self.model_ = Model(
             backbone=network,
             cut="none",
-            classes=tuple(str(name) for name in self.classes_),
+            classes=tuple(str(name) for name in classes),
             representation=probe.representation,
             normaliser=probe.normaliser,
             head=probe.head,
@@ -242,6 +252,27 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):
         """n images to n labels, of the type that ``fit`` was given."""
         return self.classes_[self.predict_proba(X).argmax(1)]
 
+    def __sklearn_tags__(self) -> Tags:
+        return _of_images(super().__sklearn_tags__())
+
+
+def _of_images(tags: Tags) -> Tags:
+    """What scikit-learn's own checks should know: X is a list of paths or of arrays, not a table of numbers."""
+    tags.input_tags.two_d_array = False
+    tags.input_tags.string = True
+    tags.no_validation = True
+    return tags
+
+
+def _classes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different labels, sorted, (c,), and the number of each image's, int64 (n,). Raises OptionError."""
+    try:
+        check_classification_targets(labels)
+        classes, numbers = np.unique(labels, return_inverse=True)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"The labels given to TransferClassifier must be names or whole numbers of one type ({error})") from error
+    return classes, numbers.astype(np.int64)
+
 
 def _tap(pool: str) -> Tap:
     return Tap("map", "none") if pool == "flatten" else Tap("pooled")
@@ -251,6 +282,8 @@ def _photos(who: str, X: Sequence[Photo | str] | np.ndarray) -> list[Photo]:
     """Paths as Path, arrays as uint8 (h, w, 3). Raises OptionError."""
     if isinstance(X, (str, Path)):
         raise OptionError(f"The images given to {who} must be a list of paths or of arrays, got one path; for a folder use greffon.train")
+    if not isinstance(X, Iterable):
+        raise OptionError(f"The images given to {who} must be a list of paths or of arrays, got {type(X).__name__}")
     photos: list[Photo] = []
     for i, photo in enumerate(X):
         if isinstance(photo, (str, Path)):  # NumPy's strings are strings too

@@ -75,10 +75,17 @@ def _or_none(value: float) -> float | None:
 
 
 def evaluate_probabilities(truth: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> Evaluation:
-    """Figures of probabilities (n, c) against the true classes, int64 (n,). Raises DataError where n is 0."""
+    """Figures of probabilities (n, c) against the true classes, int64 (n,).
+
+    Raises DataError where n is 0, a true class is not one of the c, or a probability is not finite.
+    """
     n = len(truth)
     if n == 0:
         raise DataError("there are no labelled images to evaluate on")
+    if probabilities.shape != (n, len(classes)) or not np.isfinite(probabilities).all():
+        raise DataError(f"evaluate: expected finite probabilities ({n}, {len(classes)}), got {probabilities.shape} or some that are not")
+    if truth.min() < 0 or truth.max() >= len(classes):
+        raise DataError(f"evaluate: the true classes must be from 0 to {len(classes) - 1}, got {truth.min()} to {truth.max()}")
     predicted = probabilities.argmax(1)
     right = int((predicted == truth).sum())
     table = confusion(truth, predicted, len(classes))

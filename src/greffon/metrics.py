@@ -62,7 +62,8 @@ def calibration_error(truth: np.ndarray, probabilities: np.ndarray, bins: int = 
     The mean over images of |confidence - accuracy| of the image's bin; bins of equal width, each closed above.
     """
     confidence, right = probabilities.max(1), probabilities.argmax(1) == truth
-    which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    # Against the edges themselves: confidence * bins may be a rounding above a whole number.
+    which = np.clip(np.searchsorted(np.arange(1, bins + 1) / bins, confidence, side="left"), 0, bins - 1)
     error = 0.0
     for b in range(bins):
         here = which == b

@@ -14,8 +14,8 @@ from typing import Any, final
 import numpy as np
 import torch
 
-from greffon.activations import Executor, Photo, Store, Tap, best_precision, compute, make_engine
-from greffon.backbones import Backbone, Entry, blueprint, load_backbone
+from greffon.activations import PRECISIONS, Executor, Photo, Store, Tap, best_precision, compute, make_engine
+from greffon.backbones import Backbone, Entry, blueprint, fingerprint, load_backbone
 from greffon.errors import GreffonError, ModelError
 from greffon.heads import Head, NeighbourHead, Normaliser, Representation, head_from_arrays
 from greffon.images import Preprocess
@@ -133,7 +133,7 @@ def is_model_folder(path: Path | str) -> bool:
     """Whether a path looks like a folder that greffon saved a model in."""
     try:
         return (Path(path) / "model.json").is_file()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL in the name
         return False
 
 
@@ -166,19 +166,21 @@ def save_model(model: Model, folder: Path, *, slim: bool = False) -> None:
     Raises
     ------
     ModelError
-        The folder cannot be written.
+        The folder cannot be written, or training, figures or data hold what JSON has no value for.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     entry = model.backbone.plan.entry
     tensors = {
-        "normaliser.mean": torch.from_numpy(model.normaliser.mean),
-        "normaliser.scale": torch.from_numpy(model.normaliser.scale),
-        **{f"head.{name}": torch.from_numpy(np.ascontiguousarray(array)) for name, array in model.head.arrays().items()},
+        "normaliser.mean": torch.tensor(model.normaliser.mean),
+        "normaliser.scale": torch.tensor(model.normaliser.scale),
+        **{f"head.{name}": torch.tensor(array) for name, array in model.head.arrays().items()},
     }
+    grown = fingerprint(tensors)
     if not slim:
         tensors |= {f"backbone.{name}": tensor.contiguous() for name, tensor in model.backbone.tensors().items()}
-    head: dict[str, Any] = {"kind": model.head.kind, "temperature": model.head.temperature}
+    head: dict[str, Any] = {"kind": model.head.kind, "temperature": model.head.temperature, "fingerprint": grown}
     if isinstance(model.head, NeighbourHead):
         head["k"] = model.head.k
     about = {
@@ -203,28 +205,50 @@ def save_model(model: Model, folder: Path, *, slim: bool = False) -> None:
         "data": dict(model.data),
         "versions": versions(),
     }
+    part = folder / f".model-{os.getpid()}.safetensors"
     try:
+        text = _as_json(about)
         folder.mkdir(parents=True, exist_ok=True)
-        part = folder / f".model-{os.getpid()}.safetensors"
         save_file(tensors, part, metadata={"format": f"greffon {SCHEMA}"})
         _sync(part)
         part.replace(folder / "model.safetensors")
-        write_json(folder / "model.json", about)
-    except OSError as error:
-        raise ModelError(f"{folder}: cannot be written ({error.strerror or error})") from error
+        _write(folder / "model.json", text)
+    except (OSError, SafetensorError) as error:
+        part.unlink(missing_ok=True)
+        raise ModelError(f"{folder}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"{folder}: the model's training, figures and data must be JSON values ({error})") from error
 
 
 def versions() -> dict[str, str]:
     """The versions that a result may depend on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in ("greffon", "torch", "timm", "numpy", "scikit-learn", "pillow")}}
+    libraries = ("greffon", "torch", "timm", "numpy", "scikit-learn", "pillow")
+    return {"python": platform.python_version(), **{name: version(name) for name in libraries}}
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write JSON, whole or not at all."""
+    _write(path, _as_json(values))
+
+
+def _as_json(values: Mapping[str, Any]) -> str:
+    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a folder's name that is not UTF-8: only JSON's own escapes can hold it
+        return json.dumps(values, indent=2, allow_nan=False) + "\n"
+    return text
+
+
+def _write(path: Path, text: str) -> None:
     part = path.with_name(f".{path.name}-{os.getpid()}")
-    part.write_text(json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    _sync(part)
-    part.replace(path)
+    try:
+        part.write_text(text, encoding="utf-8")
+        _sync(part)
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def _sync(path: Path) -> None:
@@ -233,7 +257,7 @@ def _sync(path: Path) -> None:
 
 
 def load_model(folder: Path | str) -> Model:
-    """Read a model folder, checking everything: schema, keys, shapes, finite values, fingerprint.
+    """Read a model folder, checking everything: schema, keys, types, shapes, finite values, fingerprints.
 
     Raises
     ------
@@ -244,11 +268,11 @@ def load_model(folder: Path | str) -> Model:
     about = _read_about(path)
     try:
         return _model(path, about)
-    except ModelError:
-        raise
     except GreffonError as error:
+        if isinstance(error, ModelError) and str(path) in error.what:
+            raise
         raise ModelError(f"{path}: {error.what}", hint=error.hint) from error
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except Exception as error:  # whatever a damaged description makes PyTorch or timm raise is one kind of fault here
         raise ModelError(f"{path / 'model.json'}: damaged ({type(error).__name__}: {str(error)[:200]})") from error
 
 
@@ -257,58 +281,93 @@ def _read_about(path: Path) -> dict[str, Any]:
     try:
         if file.stat().st_size > 2**26:
             raise ModelError(f"{file}: larger than 64 MiB, which no model.json is")
-        about = json.loads(file.read_text(encoding="utf-8"))
+        about = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_constant)
     except OSError as error:
         raise ModelError(f"{path}: not a model folder of greffon ({file.name}: {error.strerror})",
                          hint="A model is the folder that greffon train --out made.") from error  # fmt: skip
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{file}: not JSON, or damaged ({str(error)[:200]})") from error
-    if not isinstance(about, dict) or not isinstance(about.get("schema"), int):
+    if not isinstance(about, dict) or type(about.get("schema")) is not int:
         raise ModelError(f"{file}: has no schema version, so it is not a model of greffon")
     if about["schema"] != SCHEMA:
-        raise ModelError(f"{file}: has schema {about['schema']}; this greffon reads {SCHEMA}", hint="Install a newer greffon.")
+        raise ModelError(f"{file}: has schema {str(about['schema'])[:40]}; this greffon reads {SCHEMA}",
+                         hint="Install a newer greffon." if about["schema"] > SCHEMA else "")  # fmt: skip
     return about
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a value of JSON")
+
+
+#: The keys of model.json and the types of their values; those of its objects beneath them.
+_KEYS: dict[str, type] = {
+    "classes": list,
+    "backbone": dict,
+    "cut": str,
+    "preprocess": dict,
+    "representation": dict,
+    "head": dict,
+    "precision": str,
+    "training": dict,
+    "figures": dict,
+    "data": dict,
+    "versions": dict,
+}
+_BACKBONE_KEYS: dict[str, type] = {
+    "name": str,
+    "architecture": str,
+    "fingerprint": str,
+    "weights_of": str,
+    "licence": str,
+    "stages": list,
+    "included": bool,
+}
+
+
+def _check_keys(what: str, values: Mapping[str, Any], keys: Mapping[str, type]) -> None:
+    """Every key there, with its type, or a ModelError. Keys that are not known are left to later versions."""
+    for key, kind in keys.items():
+        if key not in values:
+            raise ModelError(f"{what} lacks {key!r}")
+        if type(values[key]) is not kind:
+            raise ModelError(f"{what}: {key} must be of type {kind.__name__}, got {type(values[key]).__name__}")
 
 
 def _model(path: Path, about: dict[str, Any]) -> Model:
     from greffon.backbones.formats.torch import read_safetensors
 
-    file = path / "model.safetensors"
+    file, description = path / "model.safetensors", str(path / "model.json")
     if not file.is_file():
         raise ModelError(f"{file}: missing; the folder is not whole")
-    tensors, _ = read_safetensors(file)
-    classes = about["classes"]
-    if not isinstance(classes, list) or len(classes) < 2 or len(set(classes)) != len(classes) or not all(isinstance(c, str) for c in classes):
-        raise ModelError(f"{path}: classes must be two or more different names")
-    told = about["backbone"]
-    entry = Entry(
-        name=str(told["name"]),
-        architecture=str(told["architecture"]),
-        preprocess=Preprocess.from_dict(about["preprocess"]),
-        weights_of=str(told["weights_of"]),
-        licence=str(told["licence"]),
-    )
-    if told["included"]:
-        frozen = {key.removeprefix("backbone."): value for key, value in tensors.items() if key.startswith("backbone.")}
-        backbone = Backbone(blueprint(entry), frozen)
-    else:
-        source = load_backbone(entry.name)
-        backbone = Backbone(blueprint(replace(source.plan.entry, preprocess=entry.preprocess)), source.tensors())
-    if backbone.fingerprint != told["fingerprint"]:
-        raise ModelError(f"{path}: the backbone's tensors have the fingerprint {backbone.fingerprint[:12]},"
-                         f" expected {str(told['fingerprint'])[:12]}: the files are damaged or do not belong together")  # fmt: skip
-    known = {"backbone.", "head.", "normaliser."}
-    strange = sorted(key for key in tensors if not key.startswith(tuple(known)))
-    if strange:
-        raise ModelError(f"{file}: unexpected tensors: {', '.join(strange[:4])}")
+    _check_keys(description, about, _KEYS)
+    told, classes = about["backbone"], about["classes"]
+    _check_keys(f"{description}: backbone", told, _BACKBONE_KEYS)
+    _check_keys(f"{description}: head", about["head"], {"fingerprint": str})
+    if len(classes) < 2 or not all(isinstance(c, str) for c in classes) or len(set(classes)) != len(classes):
+        raise ModelError(f"{description}: classes must be two or more different names")
+    if about["precision"] not in PRECISIONS or about["precision"] == "auto":
+        raise ModelError(f"{description}: precision must be one of {', '.join(PRECISIONS[1:])}, got {about['precision'][:40]!r}")
+    _check_keys(f"{description}: representation", about["representation"], {"stages": str, "pool": str, "norm": str})
     representation = Representation(**about["representation"])
-    mean, scale = tensors["normaliser.mean"].numpy(), tensors["normaliser.scale"].numpy()
-    if mean.ndim != 1 or mean.shape != scale.shape or not (np.isfinite(mean).all() and np.isfinite(scale).all()):
-        raise ModelError(f"{file}: the normaliser must be two finite vectors of one length")
+    tensors, _ = read_safetensors(file)
+    parts: dict[str, dict[str, torch.Tensor]] = {"backbone": {}, "head": {}, "normaliser": {}}
+    for key, tensor in tensors.items():
+        part, _, name = key.partition(".")
+        if part not in parts or (part == "normaliser" and name not in ("mean", "scale")):
+            raise ModelError(f"{file}: unexpected tensor {key[:80]!r}")
+        parts[part][name] = tensor
+    grown = fingerprint({key: tensor for key, tensor in tensors.items() if not key.startswith("backbone.")})
+    if grown != about["head"]["fingerprint"]:
+        raise ModelError(f"{file}: the head has the fingerprint {grown[:12]}, expected {about['head']['fingerprint'][:12]}:"
+                         " the files are damaged or do not belong together")  # fmt: skip
+    backbone = _backbone(path, about, parts["backbone"])
     features = _feature_count(backbone, representation)
-    if len(mean) != features:
-        raise ModelError(f"{file}: the normaliser has {len(mean)} numbers, but {backbone.name} gives {features} features")
-    arrays = {key.removeprefix("head."): value.numpy() for key, value in tensors.items() if key.startswith("head.")}
+    shapes = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in parts["normaliser"].items()}
+    if shapes != dict.fromkeys(("mean", "scale"), (torch.float32, (features,))):
+        raise ModelError(f"{file}: the normaliser must be mean and scale, float32 ({features},), got {shapes}")
+    mean, scale = parts["normaliser"]["mean"].numpy(), parts["normaliser"]["scale"].numpy()
+    if not (np.isfinite(mean).all() and np.isfinite(scale).all()):
+        raise ModelError(f"{file}: the normaliser holds numbers that are not finite")
     backbone.position(about["cut"])
     return Model(
         backbone=backbone,
@@ -316,12 +375,49 @@ def _model(path: Path, about: dict[str, Any]) -> Model:
         classes=tuple(classes),
         representation=representation,
         normaliser=Normaliser(representation.norm, mean, scale),
-        head=head_from_arrays(about["head"], arrays, features, len(classes)),
-        precision=str(about["precision"]),
+        head=head_from_arrays(about["head"], {name: t.numpy() for name, t in parts["head"].items()}, features, len(classes)),
+        precision=about["precision"],
         training=about["training"],
         figures=about["figures"],
         data=about["data"],
     )
+
+
+def _backbone(path: Path, about: Mapping[str, Any], frozen: Mapping[str, torch.Tensor]) -> Backbone:
+    """The network that model.json tells of, with the tensors of the folder or, of a slim one, those from elsewhere."""
+    told = about["backbone"]
+    preprocess = Preprocess.from_dict(about["preprocess"])
+    if told["included"]:
+        if not _is_architecture(told["architecture"]):
+            raise ModelError(f"{path / 'model.json'}: timm knows no architecture {told['architecture'][:80]!r}")
+        entry = Entry(
+            name=told["name"],
+            architecture=told["architecture"],
+            preprocess=preprocess,
+            weights_of=told["weights_of"],
+            licence=told["licence"],
+        )
+        backbone = Backbone(blueprint(entry), frozen)
+    elif frozen:
+        raise ModelError(f"{path}: tensors of the backbone, which model.json says are left out")
+    else:
+        source = load_backbone(told["name"])
+        backbone = Backbone(blueprint(replace(source.plan.entry, preprocess=preprocess)), source.tensors())
+    if backbone.fingerprint != told["fingerprint"]:
+        fault = "the files are damaged or do not belong together" if told["included"] else "these are not the weights it was trained with"
+        raise ModelError(f"{path}: the backbone's tensors have the fingerprint {backbone.fingerprint[:12]},"
+                         f" expected {told['fingerprint'][:12]}: {fault}")  # fmt: skip
+    if list(backbone.stages) != told["stages"]:
+        stages = ", ".join(backbone.stages)
+        raise ModelError(f"{path / 'model.json'}: the stages of {backbone.name} are {stages}, got {str(told['stages'])[:200]}")
+    return backbone
+
+
+def _is_architecture(name: str) -> bool:
+    """Whether timm has such a network of its own; to ``create_model``, names may also be folders and places on the internet."""
+    import timm
+
+    return name.isidentifier() and timm.is_model(name)
 
 
 def _feature_count(backbone: Backbone, representation: Representation) -> int:

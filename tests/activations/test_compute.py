@@ -139,6 +139,23 @@ def test_the_same_bits_whichever_images_were_missing(files: list[Path], store: S
     np.testing.assert_array_equal(run(files, engine, store).all(), whole)
 
 
+class Counting:
+    """An engine whose result is the size of its batch, as that of some networks depends on it in the last bits."""
+
+    fingerprint, batch, record = "counts", 8, ((1,), "float32")
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        return np.full((len(images), 1), len(images), np.float32)
+
+
+def test_every_batch_is_full(files: list[Path], store: Store) -> None:
+    files[1].write_bytes(b"not an image")
+    for kept in (None, store):
+        found = compute(files[:19], network(32), TAP, Counting(), store=kept, progress=Silent())
+        good = [i for i in range(19) if i != 1]
+        assert found.batch(good).ravel().tolist() == [8] * 18
+
+
 def test_known_digests_are_taken(files: list[Path], engine: TorchEngine, store: Store) -> None:
     digests = [digest_of(path) for path in files]
     digests[6] = ""

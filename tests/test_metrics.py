@@ -1,0 +1,123 @@
+"""Every figure against scikit-learn, SciPy, or a loop written out."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+import sklearn.metrics as reference
+from scipy.stats import binomtest
+
+from greffon.metrics import calibration_error, confusion, log_loss, per_class, top_k_accuracy, wilson_interval
+
+
+def drawn(seed: int, n: int = 300, classes: int = 7) -> tuple[np.ndarray, np.ndarray]:
+    """True classes and probabilities that have something to do with them."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, classes, n)
+    scores = rng.normal(size=(n, classes)) + 1.5 * (np.arange(classes) == truth[:, None])
+    e = np.exp(scores)
+    return truth, e / e.sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 10), (10, 10), (1, 1), (3, 7), (81, 263), (15, 148), (0, 20), (1, 29), (999, 1000)])
+@pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
+def test_wilson_is_scipys(right: int, n: int, confidence: float) -> None:
+    expected = binomtest(right, n).proportion_ci(confidence, method="wilson")
+    assert wilson_interval(right, n, confidence) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("right", "n", "low", "high"),
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0000, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilson_has_the_published_values(right: int, n: int, low: float, high: float) -> None:
+    # Newcombe (1998), Statistics in Medicine 17, 857-872, table I, method 3.
+    assert wilson_interval(right, n) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_wilson_without_images_says_nothing() -> None:
+    assert wilson_interval(0, 0) == (0.0, 1.0)
+    assert wilson_interval(0, 5)[0] == 0.0
+    assert wilson_interval(5, 5)[1] == 1.0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_confusion_and_its_figures_are_scikit_learns(seed: int) -> None:
+    truth, probabilities = drawn(seed)
+    predicted = probabilities.argmax(1)
+    table = confusion(truth, predicted, 7)
+    assert table.dtype == np.int64
+    assert np.array_equal(table, reference.confusion_matrix(truth, predicted, labels=range(7)))
+    precision, recall, f1, count = reference.precision_recall_fscore_support(truth, predicted, labels=range(7))
+    got = per_class(table)
+    assert got["precision"] == pytest.approx(np.asarray(precision))
+    assert got["recall"] == pytest.approx(np.asarray(recall))
+    assert got["f1"] == pytest.approx(np.asarray(f1))
+    assert np.array_equal(got["count"], np.asarray(count))
+
+
+def test_what_is_not_defined_is_nan() -> None:
+    # Class 1 is never predicted, class 2 has no image, class 3 has neither.
+    truth, predicted = np.array([0, 0, 1, 1]), np.array([0, 2, 0, 2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        got = per_class(confusion(truth, predicted, 4))
+    options = {"labels": range(4), "zero_division": np.nan}
+    precision, recall, f1, count = reference.precision_recall_fscore_support(truth, predicted, **options)
+    for name, expected in (("precision", precision), ("recall", recall), ("f1", f1)):
+        assert np.array_equal(got[name], np.asarray(expected), equal_nan=True), name
+    assert np.array_equal(got["count"], np.asarray(count))
+
+
+@pytest.mark.parametrize("k", [1, 2, 5, 7])
+def test_top_k_is_scikit_learns(k: int) -> None:
+    truth, probabilities = drawn(4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", reference.UndefinedMetricWarning if hasattr(reference, "UndefinedMetricWarning") else UserWarning)
+        expected = reference.top_k_accuracy_score(truth, probabilities, k=k, labels=range(7))
+    assert top_k_accuracy(truth, probabilities, k) == pytest.approx(float(expected))
+
+
+def test_log_loss_is_scikit_learns() -> None:
+    truth, probabilities = drawn(5)
+    assert log_loss(truth, probabilities) == pytest.approx(reference.log_loss(truth, probabilities, labels=range(7)), rel=1e-12)
+
+
+def test_log_loss_of_an_impossible_class_is_finite() -> None:
+    assert log_loss(np.array([1]), np.array([[1.0, 0.0]])) == pytest.approx(-math.log(1e-15))
+
+
+def naive_calibration_error(truth: np.ndarray, probabilities: np.ndarray, bins: int) -> float:
+    """Equation 3 of Guo et al. (2017), as it stands there: bin m is ((m - 1) / M, m / M]."""
+    total = 0.0
+    for m in range(1, bins + 1):
+        inside = [i for i in range(len(truth)) if (m - 1) / bins < max(probabilities[i]) <= m / bins]
+        if inside:
+            accuracy = sum(int(np.argmax(probabilities[i]) == truth[i]) for i in inside) / len(inside)
+            confidence = sum(max(probabilities[i]) for i in inside) / len(inside)
+            total += len(inside) / len(truth) * abs(accuracy - confidence)
+    return total
+
+
+@pytest.mark.parametrize("bins", [1, 7, 10, 15])
+def test_calibration_error_is_the_papers(bins: int) -> None:
+    truth, probabilities = drawn(6)
+    assert calibration_error(truth, probabilities, bins) == pytest.approx(naive_calibration_error(truth, probabilities, bins), abs=1e-12)
+
+
+def test_calibration_error_on_the_edges_of_bins() -> None:
+    # 0.6 * 15 is 9 exactly, 0.8 * 15 is 12; 9 / 15 * 15 and the like are not always.
+    for bins in (10, 15):
+        edges = np.arange(bins // 2 + 1, bins + 1) / bins
+        probabilities = np.stack([edges, 1 - edges], 1)
+        truth = np.arange(len(edges)) % 2
+        assert calibration_error(truth, probabilities, bins) == pytest.approx(naive_calibration_error(truth, probabilities, bins), abs=1e-12)
+
+
+def test_calibration_error_by_hand() -> None:
+    # Four images with confidence 0.9, three of them right; two with 0.6, none right: (4 * 0.15 + 2 * 0.6) / 6.
+    probabilities = np.array([[0.9, 0.1]] * 4 + [[0.6, 0.4]] * 2)
+    assert calibration_error(np.array([0, 0, 0, 1, 1, 1]), probabilities) == pytest.approx(0.3)
