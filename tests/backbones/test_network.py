@@ -98,7 +98,8 @@ def pair(name: str, classifier: bool = False) -> tuple[Backbone, nn.Module, Tens
     reference.load_state_dict({key: tensor.clone() for key, tensor in tensors.items()}, strict=False, assign=True)
     size = plan.entry.preprocess.height
     images = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(1))
-    return Backbone(plan, tensors), reference.eval(), images
+    # Frozen as the backbone is: torch has another kernel for linear layers whose weights want a gradient.
+    return Backbone(plan, tensors), reference.eval().requires_grad_(False), images
 
 
 @torch.no_grad()
