@@ -250,7 +250,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Sequence[Photo | str] | np.ndarray) -> np.ndarray:
         """n images to n labels, of the type that ``fit`` was given."""
-        return self.classes_[self.predict_proba(X).argmax(1)]
+        probabilities = self.predict_proba(X)
+        return self.classes_[probabilities.argmax(1)]
 
     def __sklearn_tags__(self) -> Tags:
         return _of_images(super().__sklearn_tags__())
@@ -267,6 +268,8 @@ def _of_images(tags: Tags) -> Tags:
 def _classes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The different labels, sorted, (c,), and the number of each image's, int64 (n,). Raises OptionError."""
     try:
+        if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+            raise ValueError("some are not finite")
         check_classification_targets(labels)
         classes, numbers = np.unique(labels, return_inverse=True)
     except (TypeError, ValueError) as error:

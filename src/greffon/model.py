@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -214,7 +215,7 @@ def save_model(model: Model, folder: Path, *, slim: bool = False) -> None:
         part.replace(folder / "model.safetensors")
         _write(folder / "model.json", text)
     except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
+        _drop(part)
         raise ModelError(f"{folder}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
     except (TypeError, ValueError) as error:
         raise ModelError(f"{folder}: the model's training, figures and data must be JSON values ({error})") from error
@@ -247,8 +248,13 @@ def _write(path: Path, text: str) -> None:
         _sync(part)
         part.replace(path)
     except OSError:
-        part.unlink(missing_ok=True)
+        _drop(part)
         raise
+
+
+def _drop(part: Path) -> None:
+    with contextlib.suppress(OSError):
+        part.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

@@ -151,7 +151,8 @@ def train_summary(result: TrainResult) -> list[Any]:
     model = result.model
     counts = model.data["splits"]
     lines: list[Any] = [
-        f"{model.data['images']} images of {len(model.classes)} classes: {counts['train']} train, {counts['val']} val, {counts['test']} test"
+        f"{model.data['images']} images of {len(model.classes)} classes:"
+        f" {counts['train']} train, {counts['val']} val, {counts['test']} test"
         + (f"; {len(result.unreadable)} set aside" if result.unreadable else ""),
         f"{model.backbone.name} in {model.precision}: {result.activations.computed} images run, {result.activations.reused} known already",
         f"head: {model.head.kind} on the {model.representation}, strength {result.probe.strength:g}"
