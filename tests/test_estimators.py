@@ -23,6 +23,7 @@ from drawn import encode
 from greffon import load_model, save_model
 from greffon.errors import GreffonError, ImageError, OptionError
 from greffon.estimators import ImageFeatures, TransferClassifier
+from greffon.transfer.inductive import fit_probe
 
 #: Small, and one precision on every machine.
 SMALL: dict[str, Any] = {"size": 32, "precision": "float32"}
@@ -147,10 +148,19 @@ def test_what_was_fitted_is_a_model_that_can_be_saved(pixels: tuple[np.ndarray, 
     assert np.array_equal(again.transform(files[:2]), ImageFeatures(**SMALL).fit_transform(files[:2]))
 
 
-def test_a_copy_of_the_same_content_does_not_cross_the_folds(pixels: tuple[np.ndarray, np.ndarray]) -> None:
-    groups = estimators._same(["b", "a", "b", "c"])
-    assert groups[0] == groups[2]
-    assert len(set(groups.tolist())) == 3
+def test_copies_of_one_image_stay_in_one_fold(
+    pixels: tuple[np.ndarray, np.ndarray], files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[np.ndarray] = []
+
+    def listening(*parts: Any, **options: Any) -> Any:
+        seen.append(options["groups"])
+        return fit_probe(*parts, **options)
+
+    monkeypatch.setattr(estimators, "fit_probe", listening)
+    TransferClassifier(**SMALL, head="centroid").fit([*files[:20], files[3]], [*pixels[1][:20], pixels[1][3]])
+    assert seen[0][20] == seen[0][3]
+    assert len(set(seen[0].tolist())) == 20
 
 
 # --- what scikit-learn expects of an estimator -----------------------------------------------------------------
