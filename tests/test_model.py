@@ -96,7 +96,7 @@ REPRESENTATIONS = (
 )
 
 
-@pytest.mark.parametrize(("head", "representation"), [(h, REPRESENTATIONS[i % 4]) for i, h in enumerate((*HEADS, *HEADS[:3]))])
+@pytest.mark.parametrize(("head", "representation"), [(h, REPRESENTATIONS[i % 4]) for i, h in enumerate(HEADS)])
 def test_every_head_predicts_the_same_after_a_round_trip(head: str, representation: Representation, tmp_path: Path) -> None:
     one = made(head, representation)
     save_model(one, tmp_path / "a" / "b")
@@ -388,7 +388,7 @@ def test_every_flipped_byte_of_the_tensors(folder: Path) -> None:
     header = 8 + struct.unpack("<Q", data[:8])[0]
     rng = np.random.default_rng(0)
     metadata = data.index(b"greffon 1")
-    places = [*rng.integers(0, header, 60), *rng.integers(header, len(data), 40)]
+    places = [*rng.integers(0, header, 40), *rng.integers(header, len(data), 20)]
     for place in (int(p) for p in places):
         if metadata <= place < metadata + 9 or data[place] == ord(" "):
             continue
