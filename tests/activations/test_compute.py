@@ -25,7 +25,7 @@ TAP = Tap("pooled")
 
 @pytest.fixture(scope="module")
 def engine() -> TorchEngine:
-    return TorchEngine(network(32), TAP, "float32")
+    return TorchEngine(network(32), TAP, "float32", batch=8)
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_arrays_and_files_of_the_same_pixels(files: list[Path], engine: TorchEng
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_same_bits_whichever_images_were_missing(files: list[Path], store: Store, precision: str) -> None:
-    engine = TorchEngine(network(32), TAP, precision)
+    engine = TorchEngine(network(32), TAP, precision, batch=8)
     whole = run(files, engine, None).all()
     for chosen in ([3], [19, 4, 5], list(range(0, 20, 2)), list(range(20))):
         run([files[i] for i in chosen], engine, store)

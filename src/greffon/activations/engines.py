@@ -81,7 +81,10 @@ class TorchEngine:
             raise OptionError(f"TorchEngine: precision must be 'float32' or 'bfloat16', got {precision!r}")
         self.tap = tap
         self.precision = precision
-        self.batch = batch or (64 if device == "cuda" else 8)
+        # On the CPU as many as the caches like: VGG16 in bfloat16 on two cores does 47, 56, 61, 48, 42 images a second
+        # at 224 pixels in batches of 1, 2, 4, 8, 16, and at 64 pixels the more the better.
+        pixels = backbone.preprocess.height * backbone.preprocess.width
+        self.batch = batch or (64 if device == "cuda" else max(2, min(32, 4 * 224 * 224 // pixels)))
         self._device = torch.device(device)
         self._dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         self._preprocess = backbone.preprocess
