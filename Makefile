@@ -68,12 +68,13 @@ KERAS := benchmarks/.venv-keras
 
 bench-pass: $(READY) ## the frozen pass against the bare network
 	@$(BIN)/python benchmarks/frozen_pass.py $(DATA)/trash --images 2000
+	@$(BIN)/python benchmarks/frozen_pass.py $(DATA)/cats_dogs --images 600 --name frozen_pass_cats_dogs
 
 bench-memory: $(READY) ## memory of the frozen pass, 1,000 to 20,000 images
 	@$(BIN)/python benchmarks/memory.py
 
 bench-accuracy: $(READY) $(KERAS)/.installed ## accuracy in five folds, beside Keras holding the same tensors
-	@$(BIN)/python benchmarks/accuracy.py $(DATA)/cats_dogs $(DATA)/flowers $(DATA)/trash
+	@$(BIN)/python benchmarks/accuracy.py $(DATA)/cats_dogs $(DATA)/flowers
 
 $(KERAS)/.installed:
 	@$(PYTHON) -m venv $(KERAS)

@@ -38,6 +38,7 @@ def main() -> None:
     arguments.add_argument("data", type=Path)
     arguments.add_argument("--images", type=int, default=2000)
     arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--name", default="frozen_pass")
     options = arguments.parse_args()
     backbone = load_backbone("vgg16")
     precision = best_precision("cpu")
@@ -81,7 +82,7 @@ def main() -> None:
             seconds.append((time.perf_counter() - began, found.computed))
     ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
     record(
-        "frozen_pass",
+        options.name,
         {
             "data": options.data.name,
             "images": part * options.rounds,
