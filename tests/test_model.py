@@ -219,10 +219,10 @@ def test_a_slim_model_takes_the_frozen_stages_from_elsewhere(model: Model, tmp_p
         assert name == "tiny"
         return network()
 
-    monkeypatch.setattr("greffon.model.load_backbone", found)
+    monkeypatch.setattr("greffon.model.folder.load_backbone", found)
     back = load_model(tmp_path / "slim")
     assert np.array_equal(back.predict(PHOTOS).probabilities, model.predict(PHOTOS).probabilities)
-    monkeypatch.setattr("greffon.model.load_backbone", lambda name: network(seed=1))
+    monkeypatch.setattr("greffon.model.folder.load_backbone", lambda name: network(seed=1))
     with pytest.raises(ModelError, match="not the weights it was trained with"):
         load_model(tmp_path / "slim")
 
@@ -294,8 +294,8 @@ def test_every_value_of_model_json_in_turn_wrong_or_missing(tmp_path: Path, monk
     def filled(plan: Any, tensors: Any) -> Backbone:
         return built[plan] if plan in built else built.setdefault(plan, Backbone(plan, tensors))
 
-    monkeypatch.setattr("greffon.model.blueprint", planned)
-    monkeypatch.setattr("greffon.model.Backbone", filled)
+    monkeypatch.setattr("greffon.model.folder.blueprint", planned)
+    monkeypatch.setattr("greffon.model.folder.Backbone", filled)
     outcome: dict[str, int] = {"refused": 0, "read": 0}
     for place in (p for p in places(about) if p[0] not in FREE or len(p) == 1):
         for value in (*WRONG, ...):
@@ -465,6 +465,6 @@ def test_no_error_but_a_model_error(folder: Path, monkeypatch: pytest.MonkeyPatc
     def broken(entry: Entry) -> None:
         raise AssertionError("what timm may raise")
 
-    monkeypatch.setattr("greffon.model.blueprint", broken)
+    monkeypatch.setattr("greffon.model.folder.blueprint", broken)
     refused(folder, "AssertionError")
     assert issubclass(ModelError, GreffonError)

@@ -1,4 +1,4 @@
-"""``Model``: a backbone, a cut and a head, with all that is needed to predict. Saved as safetensors and JSON."""
+"""A model as a folder: safetensors and JSON, never pickle. Reading it believes nothing."""
 
 from __future__ import annotations
 
@@ -6,128 +6,27 @@ import contextlib
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, final
+from typing import Any
 
 import numpy as np
 import torch
 
-from greffon.activations import PRECISIONS, Executor, Photo, Store, Tap, best_precision, compute, make_engine
+from greffon.activations import PRECISIONS
 from greffon.backbones import Backbone, Entry, blueprint, fingerprint, load_backbone
 from greffon.errors import GreffonError, ModelError
-from greffon.heads import Head, NeighbourHead, Normaliser, Representation, head_from_arrays
+from greffon.heads import NeighbourHead, Normaliser, Representation, head_from_arrays
 from greffon.images import Preprocess
-from greffon.progress import Progress, Silent
+from greffon.model.value import Model
+from greffon.progress import Progress
 
-__all__ = ["SCHEMA", "Model", "Prediction", "is_model_folder", "load_any_backbone", "load_model", "save_model", "versions", "write_json"]
+__all__ = ["SCHEMA", "is_model_folder", "load_any_backbone", "load_model", "save_model", "versions", "write_json"]
 
 #: The version of the folder's layout. A reader refuses a newer one, and reads every older one.
 SCHEMA = 1
-
-
-@final
-@dataclass(frozen=True, slots=True, eq=False)
-class Prediction:
-    """What a model says of n images.
-
-    Parameters
-    ----------
-    probabilities
-        float64 (n, c); rows of images that could not be read are NaN.
-    failed
-        Position → reason.
-    """
-
-    classes: tuple[str, ...]
-    probabilities: np.ndarray
-    failed: dict[int, str]
-
-
-@final
-@dataclass(frozen=True, slots=True, eq=False)
-class Model:
-    """All that is needed to predict, and how it came to be.
-
-    Parameters
-    ----------
-    backbone
-        The network, its preprocessing included.
-    cut
-        ``"none"``: the cut stands above the last stage.
-    classes
-        In the order of the probabilities.
-    representation, normaliser, head
-        From the backbone's output to scores.
-    precision
-        Of the frozen part when the head was fitted; predicting uses the same.
-    training
-        The configuration, as JSON values: with the same data it repeats the run.
-    figures
-        Of the test split, as JSON values.
-    data
-        What it was trained on, as JSON values: fingerprint and counts.
-    """
-
-    backbone: Backbone
-    cut: str
-    classes: tuple[str, ...]
-    representation: Representation
-    normaliser: Normaliser
-    head: Head
-    precision: str
-    training: Mapping[str, Any]
-    figures: Mapping[str, Any]
-    data: Mapping[str, Any]
-
-    @property
-    def tap(self) -> Tap:
-        """What the head reads."""
-        return Tap("map", "none") if self.representation.pool == "flatten" else Tap("pooled")
-
-    def probabilities(self, records: np.ndarray) -> np.ndarray:
-        """Records of the frozen part, (n, ...), to float64 (n, c)."""
-        features = self.representation.take(records, self.backbone.widths())
-        return self.head.probabilities(self.normaliser.apply(features))
-
-    def predict(
-        self,
-        photos: Sequence[Photo],
-        *,
-        store: Store | None = None,
-        progress: Progress | None = None,
-        precision: str = "",
-        digests: Sequence[str] | None = None,
-        executor: Executor | None = None,
-    ) -> Prediction:
-        """Probabilities of every photo. One that cannot be read is named, and the others are predicted.
-
-        Parameters
-        ----------
-        photos
-            Paths, or arrays uint8 (h, w, 3).
-        store
-            Where activations are kept; by default nothing is.
-        precision
-            Of the frozen part, instead of that of the training.
-        digests
-            The digests of the photos, where they are known.
-        """
-        listener = progress or Silent()
-        chosen = precision or self.precision
-        if chosen == "bfloat16" and not precision and best_precision("cuda" if torch.cuda.is_available() else "cpu") != "bfloat16":
-            listener.warn("the model was trained in bfloat16, which this processor does not compute in: float32 is used")
-            chosen = "float32"
-        engine = make_engine(self.backbone, self.tap, chosen)
-        found = compute(photos, self.backbone, self.tap, engine, store=store, progress=listener, digests=digests, executor=executor)
-        out = np.full((len(photos), len(self.classes)), np.nan)
-        good = [i for i in range(len(photos)) if i not in found.failed]
-        for start in range(0, len(good), 4096):
-            part = good[start : start + 4096]
-            out[part] = self.probabilities(found.batch(part))
-        return Prediction(self.classes, out, found.failed)
 
 
 def is_model_folder(path: Path | str) -> bool:
@@ -150,9 +49,6 @@ def load_any_backbone(name: str, *, weights: Path | None = None, size: int = 0, 
 
         return Backbone(blueprint(resized(model.backbone.plan.entry, size)), model.backbone.tensors())
     return load_backbone(name, weights=weights, size=size, progress=progress)
-
-
-# --- the folder -------------------------------------------------------------------------------------------------
 
 
 def save_model(model: Model, folder: Path, *, slim: bool = False) -> None:

@@ -1,0 +1,24 @@
+"""``Model``: a backbone, a cut and a head, with all that is needed to predict. Saved as safetensors and JSON."""
+
+from greffon.model.folder import (
+    SCHEMA,
+    is_model_folder,
+    load_any_backbone,
+    load_model,
+    save_model,
+    versions,
+    write_json,
+)
+from greffon.model.value import Model, Prediction
+
+__all__ = [
+    "SCHEMA",
+    "Model",
+    "Prediction",
+    "is_model_folder",
+    "load_any_backbone",
+    "load_model",
+    "save_model",
+    "versions",
+    "write_json",
+]
