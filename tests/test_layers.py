@@ -41,7 +41,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "activations.choosing",
         "activations",
     ),
-    ("metrics", "heads", "losses", "training"),
+    ("metrics", "linear", "heads", "losses", "training"),
     ("model.value", "model.folder", "model"),
     ("transfer.inductive", "transfer.transductive", "transfer.unsupervised", "transfer"),
     ("evaluation", "audit", "explain", "report", "export", "tracking"),
