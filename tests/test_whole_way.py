@@ -9,12 +9,15 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from drawn import encode, photo
+from greffon.activations import chosen_engine
 from greffon.demo import write_digits
 from greffon.jobs.evaluate import evaluate
 from greffon.jobs.predict import predict
@@ -74,6 +77,21 @@ def test_a_folder_of_damaged_files(tmp_path: Path, count: int, capfd: pytest.Cap
     assert len(guesses) == count
     assert {guess.path for guess in guesses if guess.fault} == named
     assert evaluate(tmp_path / "model", tmp_path / "photos").evaluation.n == whole
+
+
+def test_no_test_image_has_a_part_in_choosing_the_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_digits(tmp_path / "digits", images=80)
+    sampled: list[Path] = []
+
+    def noted(network: Any, tap: Any, precision: str, photos: Sequence[Path], progress: Any, *, least: float) -> Any:
+        sampled.extend(photos)
+        return chosen_engine(network, tap, precision, photos, progress, least=least)
+
+    monkeypatch.setattr("greffon.jobs.train.chosen_engine", noted)
+    result = train(tmp_path / "digits", size=32, pool="mean", stages="last", norm="l2")
+    tested = {result.dataset.paths[i] for i in result.dataset.where("test")}
+    assert tested
+    assert set(sampled) == set(result.dataset.paths) - tested
 
 
 def test_a_killed_run_loses_nothing_that_was_kept(tmp_path: Path) -> None:

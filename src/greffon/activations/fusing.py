@@ -78,5 +78,5 @@ def _tried(conv: nn.Conv2d, x: Tensor, wanted: Tensor, batch: int) -> nn.Module 
     try:
         one = _ConvRelu(conv, (batch, *x.shape[1:]))
         return one if torch.equal(one(x), wanted) else None
-    except (RuntimeError, AttributeError, NotImplementedError, TypeError):
+    except (RuntimeError, AttributeError, NotImplementedError, TypeError):  # this PyTorch lacks it, or has it otherwise
         return None

@@ -114,7 +114,9 @@ def train(
     _tell_rare(dataset, listener)
     network = load_any_backbone(backbone, weights=weights, size=size, progress=listener)
     tap = Tap("map", "none") if pool == "flatten" else Tap("pooled")
-    engine, nearness = chosen_engine(network, tap, precision, dataset.paths, listener, least=min_fidelity)
+    # Test images have no part in any choice, not even in that of the precision.
+    learned = [path for path, role in zip(dataset.paths, dataset.splits, strict=True) if role != "test"]
+    engine, nearness = chosen_engine(network, tap, precision, learned, listener, least=min_fidelity)
     activations = compute(dataset.paths, network, tap, engine, store=kept, progress=listener, digests=looked.digests)
     failed = tuple((dataset.paths[i], reason) for i, reason in sorted(activations.failed.items()))
     for path, reason in failed:
