@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -9,9 +10,10 @@ from typing import Any, final
 import numpy as np
 import torch
 
-from greffon.activations import Executor, Photo, Store, Tap, best_precision, compute, make_engine
+from greffon.activations import Engine, Executor, Photo, Store, Tap, best_precision, compute, make_engine
 from greffon.backbones import Backbone
 from greffon.heads import Head, Normaliser, Representation
+from greffon.model.upper import feature_widths, tap_of, upper_pooled
 from greffon.progress import Progress, Silent
 
 __all__ = ["Model", "Prediction"]
@@ -45,13 +47,15 @@ class Model:
     backbone
         The network, its preprocessing included.
     cut
-        ``"none"``: the cut stands above the last stage.
+        The first stage that was trained, with those above it; ``"none"``: the cut stands above the last stage.
     classes
         In the order of the probabilities.
     representation, normaliser, head
         From the backbone's output to scores.
     precision
         Of the frozen part when the head was fitted; predicting uses the same.
+    keep
+        In which numbers activations at the cut were kept (see ``activations.make_engine``); predicting rounds likewise.
     training
         The configuration, as JSON values: with the same data it repeats the run.
     figures
@@ -70,15 +74,17 @@ class Model:
     training: Mapping[str, Any]
     figures: Mapping[str, Any]
     data: Mapping[str, Any]
+    keep: str = ""
 
     @property
     def tap(self) -> Tap:
-        """What the head reads."""
-        return Tap("map", "none") if self.representation.pool == "flatten" else Tap("pooled")
+        """What the frozen part gives."""
+        return tap_of(self.cut, self.representation)
 
     def probabilities(self, records: np.ndarray) -> np.ndarray:
         """Records of the frozen part, (n, ...), to float64 (n, c)."""
-        features = self.representation.take(records, self.backbone.widths())
+        pooled = records if self.cut == "none" else upper_pooled(self.backbone, self.cut, records)
+        features = self.representation.take(pooled, feature_widths(self.backbone, self.cut))
         return self.head.probabilities(self.normaliser.apply(features))
 
     def predict(
@@ -109,11 +115,22 @@ class Model:
         if chosen == "bfloat16" and not precision and best_precision("cuda" if torch.cuda.is_available() else "cpu") != "bfloat16":
             listener.warn("the model was trained in bfloat16, which this processor does not compute in: float32 is used")
             chosen = "float32"
-        engine = make_engine(self.backbone, self.tap, chosen)
-        found = compute(photos, self.backbone, self.tap, engine, store=store, progress=listener, digests=digests, executor=executor)
+        engine = make_engine(self.backbone, self.tap, chosen, keep=self.keep)
         out = np.full((len(photos), len(self.classes)), np.nan)
-        good = [i for i in range(len(photos)) if i not in found.failed]
-        for start in range(0, len(good), 4096):
-            part = good[start : start + 4096]
-            out[part] = self.probabilities(found.batch(part))
-        return Prediction(self.classes, out, found.failed)
+        failed: dict[int, str] = {}
+        block = _photos_at_once(engine)
+        for start in range(0, len(photos), block):
+            some = photos[start : start + block]
+            known = None if digests is None else digests[start : start + block]
+            found = compute(some, self.backbone, self.tap, engine, store=store, progress=listener, digests=known, executor=executor)
+            good = [i for i in range(len(some)) if i not in found.failed]
+            if good:
+                out[[start + i for i in good]] = self.probabilities(found.batch(good))
+            failed |= {start + i: reason for i, reason in found.failed.items()}
+        return Prediction(self.classes, out, failed)
+
+
+def _photos_at_once(engine: Engine) -> int:
+    """As many as have their activations in half a gigabyte: those at a low cut are large."""
+    shape, dtype = engine.record
+    return max(engine.batch, min(4096, 2**29 // max(1, math.prod(shape) * np.dtype(dtype).itemsize)))
