@@ -16,16 +16,26 @@ from greffon.images.decoding import (
     thumbnail,
 )
 from greffon.images.preprocess import Preprocess
+from greffon.images.transforms import Choice, Transform, randaugment
+from greffon.images.views import PLAIN, POLICIES, View, test_time_views, views
 
 __all__ = [
     "FORMATS",
+    "PLAIN",
+    "POLICIES",
+    "Choice",
     "Limits",
     "Preprocess",
     "Signature",
+    "Transform",
+    "View",
     "decode",
     "encode_png",
     "enlarge",
+    "randaugment",
     "read_bytes",
     "signature",
+    "test_time_views",
     "thumbnail",
+    "views",
 ]
