@@ -37,6 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "activations.store",
         "activations.fusing",
         "activations.engines",
+        "activations.executing",
         "activations.compute",
         "activations.choosing",
         "activations",

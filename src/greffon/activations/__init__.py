@@ -1,7 +1,7 @@
 """The frozen part runs once per image; what it gave is kept."""
 
 from greffon.activations.choosing import chosen_engine
-from greffon.activations.compute import Activations, Executor, LocalExecutor, Photo, compute, digest_of, pixels_of
+from greffon.activations.compute import Activations, compute, compute_views
 from greffon.activations.engines import (
     PRECISIONS,
     Engine,
@@ -12,6 +12,7 @@ from greffon.activations.engines import (
     fidelity,
     make_engine,
 )
+from greffon.activations.executing import Executor, Job, LocalExecutor, Photo, digest_of, pixels_of
 from greffon.activations.shelf import Key, Shelf
 from greffon.activations.store import ShelfInfo, Store
 
@@ -21,6 +22,7 @@ __all__ = [
     "Engine",
     "Executor",
     "Fidelity",
+    "Job",
     "Key",
     "LocalExecutor",
     "Photo",
@@ -32,6 +34,7 @@ __all__ = [
     "best_precision",
     "chosen_engine",
     "compute",
+    "compute_views",
     "digest_of",
     "fidelity",
     "make_engine",

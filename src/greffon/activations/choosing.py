@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from greffon.activations.compute import Photo, pixels_of
 from greffon.activations.engines import Fidelity, Tap, TorchEngine, fidelity, make_engine
+from greffon.activations.executing import Photo, pixels_of
 from greffon.backbones import Backbone
 from greffon.errors import ImageError
 from greffon.progress import Progress

@@ -270,18 +270,18 @@ def cache(
     shelves = job()
     if as_json:
         for shelf in shelves:
-            print(json.dumps({"folder": str(shelf.folder), "backbone": shelf.backbone, "tap": shelf.tap, "engine": shelf.engine,
-                              "records": shelf.records, "bytes": shelf.bytes}))  # fmt: skip
+            print(json.dumps({"folder": str(shelf.folder), "backbone": shelf.backbone, "view": shelf.view, "tap": shelf.tap,
+                              "engine": shelf.engine, "records": shelf.records, "bytes": shelf.bytes}))  # fmt: skip
         return
     from rich.table import Table
 
     table = Table(title=str(cache_root()), title_justify="left")
-    for column in ("backbone", "what", "engine"):
+    for column in ("backbone", "view", "what", "engine"):
         table.add_column(column)
     for column in ("images", "MiB"):
         table.add_column(column, justify="right")
     for shelf in shelves:
-        table.add_row(shelf.backbone, shelf.tap, shelf.engine, f"{shelf.records:,}", f"{shelf.bytes / 2**20:,.1f}")
+        table.add_row(shelf.backbone, shelf.view, shelf.tap, shelf.engine, f"{shelf.records:,}", f"{shelf.bytes / 2**20:,.1f}")
     console().print(table)
 
 
