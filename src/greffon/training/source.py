@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from greffon.activations import Activations
-from greffon.images import Preprocess
+from greffon.activations import Activations, Engine, Photo, pixels_of
+from greffon.images import Preprocess, View
 
-__all__ = ["Source", "StoredViews", "as_tensor"]
+__all__ = ["RecomputedViews", "Source", "StoredViews", "as_tensor"]
 
 
 class Source(Protocol):
@@ -70,3 +70,41 @@ def as_tensor(records: np.ndarray, preprocess: Preprocess) -> Tensor:
         tensor = torch.from_numpy(np.require(records, requirements=["C", "W"]))
     # Transposed while they are narrow, then widened: half the traffic.
     return tensor.contiguous(memory_format=torch.channels_last).float()
+
+
+@final
+class RecomputedViews:
+    """Keeps nothing: decodes the images and runs the frozen part for every batch. Slow, and needs no disk.
+
+    Parameters
+    ----------
+    photos, digests
+        The images and the sha256 of their contents.
+    preprocess
+        Of the network.
+    engine
+        Runs the frozen part up to the cut.
+    looks
+        The views of each image.
+    """
+
+    def __init__(
+        self, photos: Sequence[Photo], digests: Sequence[str], preprocess: Preprocess, engine: Engine, looks: Sequence[View]
+    ) -> None:
+        self._photos, self._digests = photos, digests
+        self._preprocess, self._engine, self._looks = preprocess, engine, tuple(looks)
+        self.views = len(self._looks)
+
+    def batch(self, positions: np.ndarray, views: np.ndarray) -> Tensor:
+        images = np.stack(
+            [
+                pixels_of(self._photos[i], self._preprocess, digest=self._digests[i], view=self._looks[v])
+                for i, v in zip(positions.tolist(), views.tolist(), strict=True)
+            ]
+        )
+        size, parts = self._engine.batch, []
+        for start in range(0, len(images), size):
+            some = images[start : start + size]
+            fill = np.zeros((size - len(some), *some.shape[1:]), np.uint8)
+            parts.append(self._engine.run(np.concatenate([some, fill]))[: len(some)])
+        return as_tensor(np.concatenate(parts), self._preprocess)

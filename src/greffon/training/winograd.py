@@ -64,13 +64,18 @@ class _Convolution(torch.autograd.Function):
         del tiles
         filters = (_both_ways(_FILTER, x) @ weight.permute(2, 3, 1, 0).reshape(9, -1)).view(_SIDE**2, c, -1)
         products = torch.bmm(inputs, filters)
-        out = (_both_ways(_OUTPUT, x) @ products.view(_SIDE**2, -1)).view(_TILE, _TILE, n, down, across, -1)
-        image = out.permute(2, 3, 0, 4, 1, 5).reshape(n, down * _TILE, across * _TILE, -1)[:, :h, :w]
-        image = image + bias if bias is not None else image.contiguous()
+        tiles = (_both_ways(_OUTPUT, x) @ products.view(_SIDE**2, -1)).view(_TILE, _TILE, n, down, across, -1)
+        pixels = tiles.permute(2, 3, 0, 4, 1, 5).reshape(n, down * _TILE, across * _TILE, -1)[:, :h, :w]
+        # Not a view of what was made here: the module above may write into it.
+        image = torch.empty((n, pixels.shape[3], h, w), dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+        if bias is None:
+            image.permute(0, 2, 3, 1).copy_(pixels)
+        else:
+            torch.add(pixels, bias, out=image.permute(0, 2, 3, 1))
         ctx.save_for_backward(inputs, filters)
         ctx.sizes = (n, c, h, w, down, across)
         ctx.with_bias = bias is not None
-        return image.permute(0, 3, 1, 2)
+        return image
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
