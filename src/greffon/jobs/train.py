@@ -109,7 +109,7 @@ def train(
     if folder is not None:
         _must_be_free(folder)
     looked = scan(read_dataset(data), book=kept, progress=listener)
-    _tell(looked, listener)
+    looked.tell(listener)
     dataset = split(looked.dataset.without_empty_classes(), looked.groups, fractions=fractions, seed=seed)
     _tell_rare(dataset, listener)
     network = load_any_backbone(backbone, weights=weights, size=size, progress=listener)
@@ -210,21 +210,6 @@ def _must_be_free(folder: Path) -> None:
             )
     except OSError as error:
         raise OptionError(f"--out {folder}: cannot be used ({error.strerror})") from error
-
-
-def _tell(looked: Scan, progress: Progress) -> None:
-    for note in looked.dataset.notes:
-        progress.warn(note)
-    for path, reason in looked.unreadable:
-        progress.warn(f"set aside: {path}: {reason}")
-    for paths in looked.conflicting:
-        progress.warn(f"left out, as the same image stands under two labels: {', '.join(str(path) for path in paths)}")
-    if looked.repeated:
-        progress.say(f"{len(looked.repeated)} exact copies are used once")
-    if looked.near_duplicates:
-        progress.say(
-            f"{looked.near_duplicates} images are near-duplicates of others; each group stays on one side of the split"
-        )
 
 
 def _tell_rare(dataset: Dataset, progress: Progress) -> None:
