@@ -26,11 +26,10 @@ from fastai.vision.augment import Resize, aug_transforms
 from fastai.vision.data import ImageDataLoaders
 from fastai.vision.learner import vision_learner
 from fastcore.foundation import L
-from torch import nn
-from torchvision import models
-
 from job import Answer, Stopwatch, read_job, read_weights
+from torch import nn
 from torch_network import BLOCK5, MEAN, STD, vgg16
+from torchvision import models
 
 
 @final
@@ -76,8 +75,10 @@ def main() -> None:
         return vgg16(read_weights(options.job))
 
     def groups(model: nn.Sequential) -> L:
-        features = model[0][0]
-        return L(features[:BLOCK5], features[BLOCK5:], model[1:]).map(params)
+        body, *head = model.children()
+        features = body.get_submodule("0")
+        assert isinstance(features, nn.Sequential)
+        return L(features[:BLOCK5], features[BLOCK5:], nn.Sequential(*head)).map(params)
 
     with watch.part("setup"):
         rows = [

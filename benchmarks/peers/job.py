@@ -153,4 +153,6 @@ def read_answer(output: str) -> Answer:
     try:
         return Answer(**json.loads(lines[-1]))
     except (IndexError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"expected a JSON object as the last line, got {lines[-1][:200] if lines else 'nothing'!r}") from error
+        raise ValueError(
+            f"expected a JSON object as the last line, got {lines[-1][:200] if lines else 'nothing'!r}"
+        ) from error

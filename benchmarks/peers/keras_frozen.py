@@ -1,4 +1,4 @@
-# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+# pyright: reportMissingImports=false, reportMissingModuleSource=false, reportAttributeAccessIssue=false
 """The frozen pass in Keras: ``keras.applications.VGG16(include_top=False, pooling="avg").predict``.
 
     python keras_frozen.py JOB [--batch 32]
@@ -14,11 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
-from keras.applications.vgg16 import preprocess_input
-from PIL import Image
-
 from job import Answer, Stopwatch, read_job, read_weights
+from keras.applications.vgg16 import preprocess_input
 from keras_network import photos, vgg16
+from PIL import Image
 
 
 def cropped(path: str, size: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+# pyright: reportMissingImports=false, reportMissingModuleSource=false, reportAttributeAccessIssue=false
 """A head on a frozen base in Keras, after its guide "Transfer learning & fine-tuning".
 
     python keras_head.py JOB [--epochs 10] [--batch 32] [--rate 1e-3]
@@ -17,10 +17,9 @@ from typing import final
 import keras
 import numpy as np
 import tensorflow as tf
+from job import Answer, Photos, Stopwatch, read_job, read_weights
 from keras import layers
 from keras.applications.vgg16 import preprocess_input
-
-from job import Answer, Photos, Stopwatch, read_job, read_weights
 from keras_network import photos, vgg16
 
 

@@ -1,4 +1,4 @@
-# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
+# pyright: reportMissingImports=false, reportMissingModuleSource=false, reportAttributeAccessIssue=false
 """``keras.applications.VGG16`` with the job's tensors, and photos as a tf.data pipeline reads them."""
 
 from __future__ import annotations

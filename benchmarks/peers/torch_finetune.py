@@ -16,10 +16,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
+from job import Answer, Photos, Stopwatch, read_job, read_weights
 from torch import Tensor, nn, optim
 from torch.utils.data import DataLoader, TensorDataset
-
-from job import Answer, Photos, Stopwatch, read_job, read_weights
 from torch_network import BLOCK5, Files, layout, plain, varied, vgg16
 
 

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
-
 from job import Answer, Stopwatch, read_job, read_weights
+from torch.utils.data import DataLoader
 from torch_network import Files, layout, plain, vgg16
 
 

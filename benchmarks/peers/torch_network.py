@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision import models, transforms
 
-__all__ = ["BLOCK5", "MEAN", "STD", "Files", "plain", "varied", "vgg16"]
+__all__ = ["BLOCK5", "MEAN", "STD", "Files", "layout", "plain", "varied", "vgg16"]
 
 #: RGB, of values from 0 to 1.
 MEAN = (123.68 / 255, 116.779 / 255, 103.939 / 255)
@@ -76,9 +76,10 @@ class Files(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         with Image.open(self.paths[index]) as image:
-            return self.transform(image.convert("RGB")), int(self.labels[index])
+            pixels: Tensor = self.transform(image.convert("RGB"))  # type: ignore[assignment]  # its stubs name no type
+            return pixels, int(self.labels[index])
 
 
 def layout(module: nn.Module, name: str) -> nn.Module:
     """A module in the layout of this name, ``"nchw"`` or ``"channels_last"``."""
-    return module.to(memory_format=torch.channels_last) if name == "channels_last" else module  # type: ignore[call-overload]
+    return module.to(memory_format=torch.channels_last) if name == "channels_last" else module
