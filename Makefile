@@ -63,6 +63,7 @@ $(READY): pyproject.toml constraints.txt
 
 DATA ?= ../shared/data
 KERAS := benchmarks/.venv-keras
+FASTAI := benchmarks/.venv-fastai
 
 .PHONY: bench-pass bench-memory bench-accuracy
 
@@ -79,4 +80,9 @@ bench-accuracy: $(READY) $(KERAS)/.installed ## accuracy in five folds, beside K
 $(KERAS)/.installed:
 	@$(PYTHON) -m venv $(KERAS)
 	@$(KERAS)/bin/python -m pip install tensorflow==2.21.0 scikit-learn pillow
+	@touch $@
+
+$(FASTAI)/.installed:
+	@$(PYTHON) -m venv $(FASTAI)
+	@$(FASTAI)/bin/python -m pip install fastai==2.8.12 torch==2.15.0 torchvision==0.29.2
 	@touch $@
