@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from greffon.backbones.describe import describe_plan
 from greffon.errors import OptionError
 from greffon.training import Grown, Recipe
 
-__all__ = ["Costs", "Layout", "estimate", "record_shape", "time_pass", "time_training", "within_budget"]
+__all__ = ["Costs", "Layout", "estimate", "estimate_for_minutes", "record_shape", "time_pass", "time_training", "within_budget"]
 
 _BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
@@ -170,6 +171,41 @@ def within_budget(
     others_told = ", ".join(f"{words} (some {seconds((layout, words)):,.0f} s)" for layout, words in found if layout != best[0])
     why = f"{_size(first.disk_bytes)} of activations are more than the budget of {_size(budget)}: {best[1]} (some {seconds(best):,.0f} s)"
     return best[0], why + (f"; weighed against {others_told}" if others_told else "")
+
+
+def estimate_for_minutes(
+    network: Backbone, engine: Engine, cut: str, training: int, others: int, views: int, epochs: int, seconds: float
+) -> tuple[tuple[int, int] | None, str]:
+    """Views and epochs that fit into a time, and a word where they are fewer than wanted; None where nothing does.
+
+    Speeds are those of one batch of the engine. Training is taken to do as many multiply-adds a second as the
+    frozen part does in float32; the estimate is there to choose by, and what is measured is told by the plan.
+
+    Parameters
+    ----------
+    engine
+        Of the whole network, whose speed is measured.
+    seconds
+        What is left; infinite: any number.
+    """
+    if math.isinf(seconds):
+        return (views, epochs), ""
+    pre = network.preprocess
+    speed = time_pass(engine, network, np.zeros((pre.height, pre.width, 3), np.uint8))
+    slow = speed / 4 if engine.precision == "int8" else speed
+    adds = _multiply_adds(network)
+    position = network.position(cut)
+    record = sum(adds[:position]) / speed
+    epoch = 3 * training * sum(adds[position:]) / slow
+    for some in range(views, 0, -1):
+        left = seconds - (training * some + others) * record
+        fit = int(min(epochs, left // max(epoch, 1e-9)))
+        # Half the epochs with all the views teach more than all of them with one.
+        if fit >= min(epochs, 3 if some > 1 else 1):
+            if (some, fit) == (views, epochs):
+                return (views, epochs), ""
+            return (some, fit), f"{some} views and {fit} epochs fit into the time, instead of {views} and {epochs}"
+    return None, f"fine-tuning from {cut} does not fit into the time that is left ({max(0.0, seconds):.0f} s)"
 
 
 def time_pass(engine: Engine, network: Backbone, image: np.ndarray) -> float:

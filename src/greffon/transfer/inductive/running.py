@@ -59,6 +59,7 @@ class TunedRun:
     val: Samples | None
     test: np.ndarray  # int64 (k,): positions
     probabilities: np.ndarray  # float64 (k, c): of the test images
+    val_right: np.ndarray  # bool (m,): whether each validation image is named rightly
     curve: RateCurve | None
     seconds: float
 
@@ -189,7 +190,9 @@ def run_tuning(
     )
     test = _samples(dataset, "test", frozen).positions
     probabilities = tuned_probabilities(tuned, frozen.source, test)
-    return TunedRun(tuned, start, train, val if len(val) else None, test, probabilities, curve, time.perf_counter() - began)
+    right = tuned_probabilities(tuned, frozen.source, val.positions).argmax(1) == val.labels
+    some = val if len(val) else None
+    return TunedRun(tuned, start, train, some, test, probabilities, right, curve, time.perf_counter() - began)
 
 
 def tuned_probabilities(tuned: FineTuned, source: Source, positions: np.ndarray, block: int = 128) -> np.ndarray:
