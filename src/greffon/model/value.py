@@ -9,9 +9,10 @@ from typing import Any, final
 import numpy as np
 import torch
 
-from greffon.activations import Executor, Photo, Store, Tap, best_precision, compute, make_engine
+from greffon.activations import Executor, Photo, Store, Tap, best_precision, compute_views, make_engine
 from greffon.backbones import Backbone
 from greffon.heads import Head, Normaliser, Representation
+from greffon.images import test_time_views
 from greffon.progress import Progress, Silent
 
 __all__ = ["Model", "Prediction"]
@@ -90,6 +91,7 @@ class Model:
         precision: str = "",
         digests: Sequence[str] | None = None,
         executor: Executor | None = None,
+        views: int = 1,
     ) -> Prediction:
         """Probabilities of every photo. One that cannot be read is named, and the others are predicted.
 
@@ -103,17 +105,22 @@ class Model:
             Of the frozen part, instead of that of the training.
         digests
             The digests of the photos, where they are known.
+        views
+            Probabilities are the mean over so many views of each photo; see ``test_time_views``. Raises OptionError.
         """
+        looks = test_time_views(views)
         listener = progress or Silent()
         chosen = precision or self.precision
         if chosen == "bfloat16" and not precision and best_precision("cuda" if torch.cuda.is_available() else "cpu") != "bfloat16":
             listener.warn("the model was trained in bfloat16, which this processor does not compute in: float32 is used")
             chosen = "float32"
         engine = make_engine(self.backbone, self.tap, chosen)
-        found = compute(photos, self.backbone, self.tap, engine, store=store, progress=listener, digests=digests, executor=executor)
+        found = compute_views(photos, self.backbone, self.tap, engine, looks, store=store, progress=listener, digests=digests,
+                              executor=executor)  # fmt: skip
+        failed = {i: reason for one in found for i, reason in one.failed.items()}
         out = np.full((len(photos), len(self.classes)), np.nan)
-        good = [i for i in range(len(photos)) if i not in found.failed]
+        good = [i for i in range(len(photos)) if i not in failed]
         for start in range(0, len(good), 4096):
             part = good[start : start + 4096]
-            out[part] = self.probabilities(found.batch(part))
-        return Prediction(self.classes, out, found.failed)
+            out[part] = np.mean([self.probabilities(one.batch(part)) for one in found], axis=0)
+        return Prediction(self.classes, out, failed)
