@@ -18,7 +18,7 @@ import typer
 from greffon.cli.terminal import Terminal
 from greffon.errors import GreffonError
 
-__all__ = ["app", "backbones", "cache", "describe", "embed", "evaluate", "main", "predict", "train"]
+__all__ = ["app", "backbones", "cache", "describe", "embed", "evaluate", "main", "predict", "train", "views"]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,6 +32,7 @@ _Backbone = Annotated[str, typer.Option(help="A network of 'greffon backbones', 
 _Weights = Annotated[Path | None, typer.Option(help="A weight file, instead of looking for one.")]
 _Size = Annotated[int, typer.Option(min=0, max=4096, help="Pixels that the network sees; 0: what it was trained with.")]
 _Precision = Annotated[str, typer.Option(help="Of the frozen part: auto, bfloat16 or float32.")]
+_Views = Annotated[int, typer.Option(min=1, max=64, help="Average over so many views of each photo: itself, mirrored, crops.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No bars and no notes; warnings alone.")]
 
@@ -103,6 +104,7 @@ def predict(
         bool, typer.Option("--csv", help="Print CSV: path, label, probability, one column a class.")
     ] = False,
     precision: Annotated[str, typer.Option(help="bfloat16 or float32 instead of the training's.")] = "",
+    views: _Views = 1,
     quiet: _Quiet = False,
 ) -> None:
     """Say what is on photos.
@@ -114,7 +116,7 @@ def predict(
     names = [line for name in images for line in (_lines_of_stdin() if name == "-" else [name])]
     failed = 0
     with _listener(quiet) as progress:
-        guesses = job(model, names, precision=precision, progress=progress)
+        guesses = job(model, names, precision=precision, views=views, progress=progress)
         writer = csv.writer(sys.stdout)
         for number, guess in enumerate(guesses):
             failed += bool(guess.fault)
@@ -142,6 +144,7 @@ def evaluate(
     data: Annotated[Path, typer.Argument(help="Labelled photos: their test split, or all where there is none.")],
     as_json: _Json = False,
     precision: Annotated[str, typer.Option(help="bfloat16 or float32 instead of the training's.")] = "",
+    views: _Views = 1,
     quiet: _Quiet = False,
 ) -> None:
     """Measure a model on labelled photos that it has not seen.
@@ -153,14 +156,15 @@ def evaluate(
     from greffon.jobs.evaluate import evaluate as job
 
     with _listener(quiet) as progress:
-        result = job(model, data, precision=precision, progress=progress)
+        result = job(model, data, precision=precision, views=views, progress=progress)
     if as_json:
         unreadable = [{"path": str(path), "reason": reason} for path, reason in result.unreadable]
-        print(json.dumps({**result.evaluation.to_dict(), "unreadable": unreadable}, ensure_ascii=False))
+        print(json.dumps({**result.evaluation.to_dict(), "views": views, "unreadable": unreadable}, ensure_ascii=False))
         return
     for table in evaluation_tables(result.evaluation):
         console().print(table)
-    console().print(accuracy_line(result.evaluation), markup=False)
+    averaged = f", averaged over {views} views of each" if views > 1 else ""
+    console().print(accuracy_line(result.evaluation) + averaged, markup=False)
 
 
 @app.command()
@@ -283,6 +287,26 @@ def cache(
     for shelf in shelves:
         table.add_row(shelf.backbone, shelf.view, shelf.tap, shelf.engine, f"{shelf.records:,}", f"{shelf.bytes / 2**20:,.1f}")
     console().print(table)
+
+
+@app.command()
+def views(
+    photo: Annotated[Path, typer.Argument(help="An image file.")],
+    out: Annotated[Path, typer.Option(help="The PNG file to write.")],
+    policy: Annotated[str, typer.Option(help="none, flip, light, standard or strong.")] = "standard",
+    count: Annotated[int, typer.Option(min=1, max=256, help="Views, the plain one included.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed gives other views.")] = 0,
+    backbone: _Backbone = "vgg16",
+    size: _Size = 0,
+) -> None:
+    """Draw the augmented views of a photo, as a network gets them. The first is the photo itself.
+
+    Example: greffon views photo.jpg --out views.png --policy strong
+    """
+    from greffon.jobs.views import views as job
+
+    result = job(photo, out=out, policy=policy, count=count, seed=seed, backbone=backbone, size=size)
+    print(f"{result.file}: {', '.join(view.name for view in result.views)}; {result.height} × {result.width} pixels each")
 
 
 def _lines_of_stdin() -> list[str]:
