@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import logging
 import os
 import sys
 import warnings
@@ -17,8 +18,9 @@ import typer
 
 from greffon.cli.terminal import Terminal
 from greffon.errors import GreffonError
+from greffon.settings import cache_root
 
-__all__ = ["app", "backbones", "cache", "describe", "embed", "evaluate", "main", "predict", "train", "views"]
+__all__ = ["app", "backbones", "cache", "compare", "describe", "embed", "evaluate", "main", "predict", "probe", "train", "views"]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,6 +35,8 @@ _Weights = Annotated[Path | None, typer.Option(help="A weight file, instead of l
 _Size = Annotated[int, typer.Option(min=0, max=4096, help="Pixels that the network sees; 0: what it was trained with.")]
 _Precision = Annotated[str, typer.Option(help="Of the frozen part: auto, bfloat16 or float32.")]
 _Views = Annotated[int, typer.Option(min=1, max=64, help="Average over so many views of each photo: itself, mirrored, crops.")]
+_Folds = Annotated[int, typer.Option(help="Of the cross-validation; every class needs as many images.")]
+_Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same folds.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No bars and no notes; warnings alone.")]
 
@@ -192,6 +196,75 @@ def embed(
 
 
 @app.command()
+def probe(
+    data: Annotated[Path, typer.Argument(help="Labelled photos, as for train. A test split is not looked at.")],
+    backbone: _Backbone = "vgg16",
+    weights: _Weights = None,
+    size: _Size = 0,
+    head: Annotated[str, typer.Option(help="logistic, svm, ridge, centroid or knn.")] = "logistic",
+    folds: _Folds = 5,
+    seed: _Seed = 0,
+    precision: _Precision = "auto",
+    out: Annotated[Path | None, typer.Option(help="A folder for depth.json, depth.png and depth.svg.")] = None,
+    as_json: _Json = False,
+    quiet: _Quiet = False,
+) -> None:
+    """Show where in a network the classes separate: the accuracy of each stage, and which cut to use.
+
+    Example: greffon probe photos/ --out depth
+    """
+    from greffon.cli.terminal import depth_table
+    from greffon.cli.terminal import out as console
+    from greffon.jobs.probe import probe as job
+
+    with _listener(quiet) as progress:
+        result = job(data, backbone=backbone, weights=weights, size=size, head=head, folds=folds, seed=seed,
+                     precision=precision, out=out, progress=progress)  # fmt: skip
+    if as_json:
+        print(json.dumps(result.to_dict(), ensure_ascii=False))
+        return
+    console().print(depth_table(result))
+    suggestion = result.figures.suggestion
+    console().print(f"suggested cut: {suggestion.cut}\n  {suggestion.reason}", markup=False, soft_wrap=True)
+    if result.files:
+        console().print(" ".join(str(file) for file in result.files), markup=False, soft_wrap=True)
+
+
+@app.command()
+def compare(
+    data: Annotated[Path, typer.Argument(help="Labelled photos, as for train. A test split is not looked at.")],
+    backbones: Annotated[str, typer.Option(help="Names of 'greffon backbones' or model folders, with commas between.")],
+    size: _Size = 0,
+    head: Annotated[str, typer.Option(help="logistic, svm, ridge, centroid or knn.")] = "logistic",
+    folds: _Folds = 5,
+    seed: _Seed = 0,
+    precision: _Precision = "auto",
+    out: Annotated[Path | None, typer.Option(help="A folder for compare.json, compare.png and compare.svg.")] = None,
+    as_json: _Json = False,
+    quiet: _Quiet = False,
+) -> None:
+    """Put networks side by side on your photos: accuracy, seconds, size.
+
+    Example: greffon compare photos/ --backbones vgg16,efficientnet-lite0 --out comparison
+    """
+    from greffon.cli.terminal import comparison_table
+    from greffon.cli.terminal import out as console
+    from greffon.jobs.compare import compare as job
+
+    with _listener(quiet) as progress:
+        result = job(data, backbones=backbones.split(","), size=size, head=head, folds=folds, seed=seed,
+                     precision=precision, out=out, progress=progress)  # fmt: skip
+    if as_json:
+        print(json.dumps(result.to_dict(), ensure_ascii=False))
+        return
+    console().print(comparison_table(result))
+    for one in result.absent:
+        console().print(f"not compared: {one.name}: {one.reason.splitlines()[0]}", markup=False)
+    if result.files:
+        console().print(" ".join(str(file) for file in result.files), markup=False, soft_wrap=True)
+
+
+@app.command()
 def describe(
     names: Annotated[list[str], typer.Argument(help="Backbones.")],
     size: _Size = 0,
@@ -266,7 +339,6 @@ def cache(
     from greffon.cli.terminal import out as console
     from greffon.jobs.cache import cache as job
     from greffon.jobs.cache import clear_cache
-    from greffon.settings import cache_root
 
     if clear:
         print(f"freed {clear_cache(backbone) / 2**20:,.1f} MiB")
@@ -328,6 +400,10 @@ def main() -> None:
     # nor is anything sent anywhere.
     warnings.filterwarnings("ignore", module="PIL")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    # Matplotlib keeps its list of fonts beside our things, not in a folder of its own in the user's home, and builds it
+    # without a word.
+    os.environ.setdefault("MPLCONFIGDIR", str(cache_root() / "matplotlib"))
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     # A file name that is not UTF-8 is printed with escapes, which JSON reads back as the same name.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

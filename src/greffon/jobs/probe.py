@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -142,11 +142,20 @@ def probe(
         seed=seed,
         progress=listener,
     )
-    unreadable = (*looked.unreadable, *failed)
-    result = ProbeResult(figures, network.name, engine.fingerprint, looked, seed, unreadable, found.computed, found.reused, (), 0.0)
-    files: tuple[Path, ...] = ()
-    if out is not None:
-        title = f"{Path(data).name}: where in {network.name} the classes separate ({figures.n} images)"
-        files = write_results(Path(out), "depth", result.to_dict(), lambda path: plot_depths(figures, path, title=title))
-    return ProbeResult(figures, network.name, engine.fingerprint, looked, seed, unreadable, found.computed, found.reused, files,
-                       time.perf_counter() - started)  # fmt: skip
+    result = ProbeResult(
+        figures=figures,
+        backbone=network.name,
+        engine=engine.fingerprint,
+        scan=looked,
+        seed=seed,
+        unreadable=(*looked.unreadable, *failed),
+        computed=found.computed,
+        reused=found.reused,
+        files=(),
+        seconds=time.perf_counter() - started,
+    )
+    if out is None:
+        return result
+    title = f"{Path(data).name}: where in {network.name} the classes separate ({figures.n} images)"
+    files = write_results(Path(out), "depth", result.to_dict(), lambda path: plot_depths(figures, path, title=title))
+    return replace(result, files=files, seconds=time.perf_counter() - started)

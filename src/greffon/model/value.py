@@ -10,6 +10,116 @@ from typing import Any, final
 import numpy as np
 import torch
 
+from greffon.activations import Engine, Executor, Photo, Store, Tap, best_precision, compute_views, make_engine
+from greffon.backbones import Backbone
+from greffon.heads import Head, Normaliser, Representation
+from greffon.images import test_time_views
+from greffon.model.upper import feature_widths, tap_of, upper_pooled
+from greffon.progress import Progress, Silent
+
+__all__ = ["Model", "Prediction"]
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """What a model says of n images.
+
+    Parameters
+    ----------
+    probabilities
+        float64 (n, c); rows of images that could not be read are NaN.
+    failed
+        Position → reason.
+    """
+
+    classes: tuple[str, ...]
+    probabilities: np.ndarray
+    failed: dict[int, str]
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """All that is needed to predict, and how it came to be.
+
+    Parameters
+    ----------
+    backbone
+        The network, its preprocessing included.
+    cut
+        The first stage that was trained, with those above it; ``"none"``: the cut stands above the last stage.
+    classes
+        In the order of the probabilities.
+    representation, normaliser, head
+        From the backbone's output to scores.
+    precision
+        Of the frozen part when the head was fitted; predicting uses the same.
+    keep
+        In which numbers activations at the cut were kept (see ``activations.make_engine``); predicting rounds likewise.
+    training
+        The configuration, as JSON values: with the same data it repeats the run.
+    figures
+        Of the test split, as JSON values.
+    data
+        What it was trained on, as JSON values: fingerprint and counts.
+    """
+
+    backbone: Backbone
+    cut: str
+    classes: tuple[str, ...]
+    representation: Representation
+    normaliser: Normaliser
+    head: Head
+    precision: str
+    training: Mapping[str, Any]
+    figures: Mapping[str, Any]
+    data: Mapping[str, Any]
+    keep: str = ""
+
+    @property
+    def tap(self) -> Tap:
+        """What the frozen part gives."""
+        return tap_of(self.cut, self.representation)
+
+    def probabilities(self, records: np.ndarray) -> np.ndarray:
+        """Records of the frozen part, (n, ...), to float64 (n, c)."""
+        pooled = records if self.cut == "none" else upper_pooled(self.backbone, self.cut, records)
+        features = self.representation.take(pooled, feature_widths(self.backbone, self.cut))
+        return self.head.probabilities(self.normaliser.apply(features))
+
+    def predict(
+        self,
+        photos: Sequence[Photo],
+        *,
+        store: Store | None = None,
+        progress: Progress | None = None,
+        precision: str = "",
+        digests: Sequence[str] | None = None,
+        executor: Executor | None = None,
+        views: int = 1,
+    ) -> Prediction:
+        """Probabilities of every photo. One that cannot be read is named, and the others are predicted.
+
+        Parameters
+        ----------
+        photos
+            Paths, or arrays uint8 (h, w, 3).
+        store
+            Where activations are kept; by default nothing is.
+        precision
+            Of the frozen part, instead of that of the training.
+        digests
+            The digests of the photos, where they are known.
+        views
+            Probabilities are the mean over so many views of each photo; see ``test_time_views``. Raises OptionError.
+        """
+        looks = test_time_views(views)
+        listener = progress or Silent()
+        chosen = precision or self.precision
+        if chosen == "bfloat16" and not precision and best_precision("cuda" if torch.cuda.is_available() else "cpu") != "bfloat16":
+            listener.warn("the model was trained in bfloat16, which this processor does not compute in: float32 is used")
+            chosen = "float32"
         engine = make_engine(self.backbone, self.tap, chosen, keep=self.keep)
         out = np.full((len(photos), len(self.classes)), np.nan)
         failed: dict[int, str] = {}

@@ -6,6 +6,7 @@ Matplotlib is imported where something is drawn, and used without pyplot: no win
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -38,6 +39,7 @@ _LOOK = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "text.color": _INK,
+    "text.parse_math": False,  # a name may hold dollars
     "axes.edgecolor": _GREY,
     "axes.labelcolor": _INK,
     "axes.spines.top": False,
@@ -218,6 +220,11 @@ def _interval_bars(
         axes.plot([], [], marker, color=colour, markersize=6.5, label=label)
 
 
+def _printable(name: str) -> str:
+    """A name that may come from a file system whose bytes are not UTF-8."""
+    return name.encode("utf-8", "replace").decode("utf-8")
+
+
 def _fit_percent(axes: Axes, values: Sequence[float]) -> None:
     """Limits of the axis of per cent: all of the values and some room; ticks within 0 and 100 alone."""
     span = max(max(values) - min(values), 5.0)
@@ -230,7 +237,7 @@ def _fit_percent(axes: Axes, values: Sequence[float]) -> None:
 def _head(figure: Figure, axes: Axes, title: str) -> None:
     """The title, and under it the legend in one row, above the axes: there it covers nothing."""
     if title:
-        figure.suptitle(title, x=0.01, ha="left", fontsize=11.5)
+        figure.suptitle(_printable(title), x=0.01, ha="left", fontsize=11.5)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.005), ncols=3, frameon=False, fontsize=8.5, borderaxespad=0.2,
                 handletextpad=0.5, columnspacing=1.6)  # fmt: skip
 
@@ -284,7 +291,7 @@ def _label(
     right = offset[0] >= 0
     far = max(map(abs, offset)) > 14
     line = {"arrowstyle": "-", "color": _GREY, "linewidth": 0.7, "shrinkA": 1, "shrinkB": 5, "relpos": (0 if right else 1, 0.5)}
-    text = axes.annotate(name, point, offset, textcoords="offset points", ha="left" if right else "right", va="center",
+    text = axes.annotate(_printable(name), point, offset, textcoords="offset points", ha="left" if right else "right", va="center",
                          fontsize=9, arrowprops=line if far else None, zorder=5)  # fmt: skip
     text.update_positions(axes.figure.canvas.get_renderer())  # type: ignore[union-attr]  # Agg's canvas has one
     box = Text.get_window_extent(text).padded(2)
@@ -322,7 +329,9 @@ def _figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
     from matplotlib.figure import Figure
 
     # From matplotlib's defaults, not from the user's own file: the same picture everywhere.
-    with style.context(["default", _LOOK]):
+    # A sign that the font lacks is drawn as a box; that need not be said.
+    with style.context(["default", _LOOK]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasAgg(figure)
         yield figure, figure.add_subplot()

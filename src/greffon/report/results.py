@@ -21,7 +21,8 @@ def check_results_folder(folder: Path, data: Path) -> None:
         if folder.exists() and not folder.is_dir():
             raise OptionError(f"--out {folder}: is a file, expected a folder to write into")
         if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
-            raise OptionError(f"--out {folder}: lies in the data, where its pictures would pass for photos", hint="Give a folder elsewhere.")
+            what = f"--out {folder}: lies in the data, where its pictures would pass for photos"
+            raise OptionError(what, hint="Give a folder elsewhere.")
     except (OSError, ValueError) as error:
         if isinstance(error, OptionError):
             raise
