@@ -31,7 +31,7 @@ app = typer.Typer(
 _Backbone = Annotated[str, typer.Option(help="A network of 'greffon backbones', or a model folder.")]
 _Weights = Annotated[Path | None, typer.Option(help="A weight file, instead of looking for one.")]
 _Size = Annotated[int, typer.Option(min=0, max=4096, help="Pixels that the network sees; 0: what it was trained with.")]
-_Precision = Annotated[str, typer.Option(help="Of the frozen part: auto, bfloat16 or float32.")]
+_Precision = Annotated[str, typer.Option(help="Of the frozen part: auto, int8, bfloat16 or float32.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No bars and no notes; warnings alone.")]
 
@@ -54,6 +54,9 @@ def train(
     ] = "0.7,0.15,0.15",
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same model.")] = 0,
     precision: _Precision = "auto",
+    min_fidelity: Annotated[
+        float, typer.Option(min=0, max=1, help="The least cosine to float32 with which a cheaper precision is used.")
+    ] = 0.999,
     slim: Annotated[bool, typer.Option("--slim", help="Leave the frozen stages out of the model folder.")] = False,
     quiet: _Quiet = False,
 ) -> None:
@@ -86,6 +89,7 @@ def train(
             fractions=fractions,
             seed=seed,
             precision=precision,
+            min_fidelity=min_fidelity,
             slim=slim,
             progress=progress,
         )
@@ -102,7 +106,7 @@ def predict(
     as_csv: Annotated[
         bool, typer.Option("--csv", help="Print CSV: path, label, probability, one column a class.")
     ] = False,
-    precision: Annotated[str, typer.Option(help="bfloat16 or float32 instead of the training's.")] = "",
+    precision: Annotated[str, typer.Option(help="exact (float32) or bfloat16 instead of the training's.")] = "",
     quiet: _Quiet = False,
 ) -> None:
     """Say what is on photos.
@@ -141,14 +145,16 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
     data: Annotated[Path, typer.Argument(help="Labelled photos: their test split, or all where there is none.")],
     as_json: _Json = False,
-    precision: Annotated[str, typer.Option(help="bfloat16 or float32 instead of the training's.")] = "",
+    precision: Annotated[
+        str, typer.Option(help="exact: in float32, telling what the training's precision changes; or bfloat16.")
+    ] = "",
     quiet: _Quiet = False,
 ) -> None:
     """Measure a model on labelled photos that it has not seen.
 
     Example: greffon evaluate my-model other-photos/
     """
-    from greffon.cli.terminal import accuracy_line, evaluation_tables
+    from greffon.cli.terminal import accuracy_line, difference_line, evaluation_tables
     from greffon.cli.terminal import out as console
     from greffon.jobs.evaluate import evaluate as job
 
@@ -156,11 +162,16 @@ def evaluate(
         result = job(model, data, precision=precision, progress=progress)
     if as_json:
         unreadable = [{"path": str(path), "reason": reason} for path, reason in result.unreadable]
-        print(json.dumps({**result.evaluation.to_dict(), "unreadable": unreadable}, ensure_ascii=False))
+        figures = {**result.evaluation.to_dict(), "unreadable": unreadable}
+        if result.difference is not None:
+            figures["difference"] = result.difference.to_dict()
+        print(json.dumps(figures, ensure_ascii=False))
         return
     for table in evaluation_tables(result.evaluation):
         console().print(table)
     console().print(accuracy_line(result.evaluation), markup=False)
+    if result.difference is not None:
+        console().print(difference_line(result.difference), markup=False)
 
 
 @app.command()

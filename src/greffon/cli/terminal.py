@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
     from greffon.backbones.describe import Description
     from greffon.evaluation import Evaluation
+    from greffon.jobs.evaluate import Difference
     from greffon.jobs.train import TrainResult
 
-__all__ = ["Terminal", "accuracy_line", "description_table", "evaluation_tables", "out", "train_summary"]
+__all__ = ["Terminal", "accuracy_line", "description_table", "difference_line", "evaluation_tables", "out", "train_summary"]
 
 
 def out() -> Console:
@@ -144,6 +145,15 @@ def accuracy_line(evaluation: Evaluation) -> str:
     if evaluation.top5_accuracy is not None:
         text += f", top-5 {_percent(evaluation.top5_accuracy)}"
     return f"{text}, log-loss {evaluation.log_loss:.3f}, calibration error {evaluation.calibration_error:.3f}"
+
+
+def difference_line(difference: Difference) -> str:
+    """What the precision of the training changes, in one line."""
+    return (
+        f"in {difference.precision}, as it was trained: accuracy {_percent(difference.accuracy)};"
+        f" {difference.predictions} of {difference.n} predictions differ from float32,"
+        f" a probability by {difference.largest:.4f} at most"
+    )
 
 
 def train_summary(result: TrainResult) -> list[Any]:

@@ -89,7 +89,7 @@ def predict(
     images
         See ``find_images``.
     precision
-        ``"float32"`` or ``"bfloat16"`` instead of the training's.
+        ``"exact"``, that is ``"float32"``, or ``"bfloat16"``, instead of the training's.
 
     Raises
     ------

@@ -10,7 +10,7 @@ from typing import Any, final
 
 import numpy as np
 
-from greffon.activations import Activations, Fidelity, Store, Tap, chosen_engine, compute
+from greffon.activations import Activations, Choice, QuantisedEngine, Store, Tap, chosen_engine, compute
 from greffon.datasets import SPLITS, Dataset, Scan, read_dataset, scan, split
 from greffon.errors import DataError, OptionError
 from greffon.evaluation import Evaluation, evaluate_probabilities
@@ -34,7 +34,7 @@ class TrainResult:
     scan: Scan
     dataset: Dataset  # with the role of every image
     unreadable: tuple[tuple[Path, str], ...]
-    fidelity: Fidelity | None
+    plan: Choice
     activations: Activations
     seconds: float
 
@@ -82,9 +82,9 @@ def train(
     seed
         The same seed on the same machine gives the same model.
     precision
-        ``"auto"``, ``"bfloat16"`` or ``"float32"``: of the frozen part.
+        ``"auto"``, ``"int8"``, ``"bfloat16"`` or ``"float32"``: of the frozen part; see ``chosen_engine``.
     min_fidelity
-        The least mean cosine to float32, on a sample of these images, with which ``"auto"`` keeps bfloat16.
+        The least mean cosine to float32, on a sample of these images, with which a cheaper precision is used.
     slim
         Save without the frozen stages.
     store
@@ -115,8 +115,17 @@ def train(
     network = load_any_backbone(backbone, weights=weights, size=size, progress=listener)
     tap = Tap("map", "none") if pool == "flatten" else Tap("pooled")
     # Test images have no part in any choice, not even in that of the precision.
-    learned = [path for path, role in zip(dataset.paths, dataset.splits, strict=True) if role != "test"]
-    engine, nearness = chosen_engine(network, tap, precision, learned, listener, least=min_fidelity)
+    learned = [i for i, role in enumerate(dataset.splits) if role != "test"]
+    engine, plan = chosen_engine(
+        network,
+        tap,
+        precision,
+        [dataset.paths[i] for i in learned],
+        listener,
+        least=min_fidelity,
+        images=len(dataset),
+        labels=dataset.labels[learned],
+    )
     activations = compute(dataset.paths, network, tap, engine, store=kept, progress=listener, digests=looked.digests)
     failed = tuple((dataset.paths[i], reason) for i, reason in sorted(activations.failed.items()))
     for path, reason in failed:
@@ -172,7 +181,8 @@ def train(
             "seed": seed,
             "fractions": list(fractions),
             "min_fidelity": min_fidelity,
-            "fidelity": nearness.to_dict() if nearness else None,
+            "fidelity": plan.fidelity.to_dict() if plan.fidelity else None,
+            "plan": plan.to_dict(),
         },
         figures=evaluation.to_dict() if evaluation else {},
         data={
@@ -183,6 +193,7 @@ def train(
             "unreadable": len(looked.unreadable) + len(failed),
             "near_duplicates": looked.near_duplicates,
         },
+        quantised=engine.graph if isinstance(engine, QuantisedEngine) else None,
     )
     seconds = time.perf_counter() - started
     unreadable = (*looked.unreadable, *failed)
@@ -192,7 +203,7 @@ def train(
             write_json(folder / "metrics.json", _metrics(evaluation, unreadable, looked, seconds))
         listener.say("writing the report")
         train_report(folder / "report.html", model, evaluation, dataset.take(test), probabilities, unreadable, looked)
-    return TrainResult(model, evaluation, probe, looked, dataset, unreadable, nearness, activations, seconds)
+    return TrainResult(model, evaluation, probe, looked, dataset, unreadable, plan, activations, seconds)
 
 
 def _positions(dataset: Dataset, roles: Sequence[str], activations: Activations) -> np.ndarray:

@@ -9,8 +9,21 @@ from typing import Any, final
 import numpy as np
 import torch
 
-from greffon.activations import Executor, Photo, Store, Tap, best_precision, compute, make_engine
+from greffon.activations import (
+    Engine,
+    Executor,
+    Photo,
+    QuantisedEngine,
+    QuantisedGraph,
+    Store,
+    Tap,
+    compute,
+    computes_bfloat16,
+    has_openvino,
+    make_engine,
+)
 from greffon.backbones import Backbone
+from greffon.errors import OptionError
 from greffon.heads import Head, Normaliser, Representation
 from greffon.progress import Progress, Silent
 
@@ -28,11 +41,14 @@ class Prediction:
         float64 (n, c); rows of images that could not be read are NaN.
     failed
         Position → reason.
+    precision
+        In which the frozen part has run.
     """
 
     classes: tuple[str, ...]
     probabilities: np.ndarray
     failed: dict[int, str]
+    precision: str = ""
 
 
 @final
@@ -58,6 +74,8 @@ class Model:
         Of the test split, as JSON values.
     data
         What it was trained on, as JSON values: fingerprint and counts.
+    quantised
+        The frozen part in int8, where the head was trained on that.
     """
 
     backbone: Backbone
@@ -70,6 +88,7 @@ class Model:
     training: Mapping[str, Any]
     figures: Mapping[str, Any]
     data: Mapping[str, Any]
+    quantised: QuantisedGraph | None = None
 
     @property
     def tap(self) -> Tap:
@@ -100,20 +119,39 @@ class Model:
         store
             Where activations are kept; by default nothing is.
         precision
-            Of the frozen part, instead of that of the training.
+            Of the frozen part, instead of that of the training; ``"exact"`` is another word for float32.
         digests
             The digests of the photos, where they are known.
+
+        Raises
+        ------
+        OptionError
+            A precision that is not known, or int8 for a model that was not trained in it.
         """
         listener = progress or Silent()
-        chosen = precision or self.precision
-        if chosen == "bfloat16" and not precision and best_precision("cuda" if torch.cuda.is_available() else "cpu") != "bfloat16":
-            listener.warn("the model was trained in bfloat16, which this processor does not compute in: float32 is used")
-            chosen = "float32"
-        engine = make_engine(self.backbone, self.tap, chosen)
+        engine = self._engine(precision, listener)
         found = compute(photos, self.backbone, self.tap, engine, store=store, progress=listener, digests=digests, executor=executor)
         out = np.full((len(photos), len(self.classes)), np.nan)
         good = [i for i in range(len(photos)) if i not in found.failed]
         for start in range(0, len(good), 4096):
             part = good[start : start + 4096]
             out[part] = self.probabilities(found.batch(part))
-        return Prediction(self.classes, out, found.failed)
+        return Prediction(self.classes, out, found.failed, engine.precision)
+
+    def _engine(self, precision: str, progress: Progress) -> Engine:
+        """The one that the head was trained on, or another that was asked for; float32 where it cannot run here."""
+        chosen = {"": self.precision, "exact": "float32"}.get(precision, precision)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        if chosen == "int8":
+            if self.quantised is None:
+                raise OptionError("precision int8: the model was not trained in it, and carries no quantised network",
+                                  hint="Leave the precision out, or train with --precision int8.")  # fmt: skip
+            if has_openvino():
+                return QuantisedEngine(self.backbone, self.quantised)
+            progress.warn("the model was trained in int8, which needs OpenVINO, and it is not installed: float32 is used"
+                          ' (pip install "greffon[cpu]")')  # fmt: skip
+            chosen = "float32"
+        if chosen == "bfloat16" and not precision and not computes_bfloat16(device):
+            progress.warn("the model was trained in bfloat16, which this processor does not compute in: float32 is used")
+            chosen = "float32"
+        return make_engine(self.backbone, self.tap, chosen)
