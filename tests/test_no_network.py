@@ -31,7 +31,8 @@ def watched(tmp_path: Path) -> tuple[dict[str, str], Path]:
     seen.touch()
     off = {"CI", "GREFFON_OFFLINE", "HF_HUB_OFFLINE"}
     environment = {name: value for name, value in os.environ.items() if name not in off}
-    environment |= {"PYTHONPATH": str(tmp_path / "watch"), "WATCHED": str(seen), "GREFFON_CACHE": str(tmp_path / "cache")}
+    path = os.pathsep.join([str(tmp_path / "watch"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment |= {"PYTHONPATH": path, "WATCHED": str(seen), "GREFFON_CACHE": str(tmp_path / "cache")}
     return environment, seen
 
 
@@ -50,6 +51,7 @@ def test_a_whole_run_asks_nobody(watched: tuple[dict[str, str], Path], tmp_path:
     for words in (
         ["train", str(tmp_path / "photos" / "digits"), "--out", str(model), "--size", "32"],
         ["predict", str(model), str(tmp_path / "photos" / "new"), "--json"],
+        ["probe", str(tmp_path / "photos" / "digits"), "--size", "32", "--folds", "2", "--out", str(tmp_path / "depth")],
         ["describe", "vgg19"],
     ):
         done = subprocess.run(
