@@ -91,10 +91,10 @@ def main() -> None:
             optimizer.step()
             seen += len(y)
         scheduler.step()
-        epochs.append(time.perf_counter() - began)
+        watch.add("training", time.perf_counter() - began)
         with watch.part("validation"):
             right(val_loader)
-    watch.add("training", sum(epochs))
+        epochs.append(time.perf_counter() - began)
     with watch.part("test"):
         hits = right(DataLoader(test, options.batch, num_workers=workers))
     names = ("inputs", "layout", "precision", "batch", "size", "workers", "rate", "head_rate", "seed")
@@ -104,7 +104,7 @@ def main() -> None:
         images=job.counts(),
         seconds=watch.seconds,
         epochs=epochs,
-        rates={"training": seen / sum(epochs)},
+        rates={"training": seen / watch.seconds["training"]},
         right=hits,
         tested=len(job.test),
     ).show("torch", "torchvision", "pillow")
