@@ -199,7 +199,7 @@ def main() -> None:
     arguments.add_argument("--size", type=int, default=0)
     arguments.add_argument("--precision", default="auto", help="of the frozen part")
     arguments.add_argument("--seed", type=int, default=0)
-    arguments.add_argument("--folds", type=Path, default=Path(__file__).parent / "results/finetuning_folds.jsonl")
+    arguments.add_argument("--folds", type=Path, default=Path(__file__).parent / ".finetuning_folds.jsonl")
     arguments.add_argument("--name", default="finetuning_accuracy")
     options = arguments.parse_args()
     recipe = Recipe(learning_rate=0.0, head_learning_rate=0.0, epochs=options.epochs)
