@@ -90,7 +90,7 @@ def predict(
     images
         See ``find_images``.
     precision
-        ``"float32"`` or ``"bfloat16"`` instead of the training's.
+        ``"exact"``, that is ``"float32"``, or ``"bfloat16"``, instead of the training's.
     views
         How many views of each photo the probabilities are averaged over: the photo itself, its mirror image, mild crops.
 

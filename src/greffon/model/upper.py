@@ -48,7 +48,7 @@ def upper_pooled(backbone: Backbone, cut: str, records: np.ndarray, *, batch: in
     float32 (n, sum of 2 w over ``feature_widths``): mean and maximum of each part.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    span = copy.deepcopy(backbone.above(cut)).to(device=device, memory_format=torch.channels_last)
+    span = copy.deepcopy(backbone.above(cut)).to(device).to(memory_format=torch.channels_last)
     parts = []
     with torch.inference_mode():
         for start in range(0, len(records), batch):

@@ -10,8 +10,21 @@ from typing import Any, final
 import numpy as np
 import torch
 
-from greffon.activations import Engine, Executor, Photo, Store, Tap, best_precision, compute_views, make_engine
+from greffon.activations import (
+    Engine,
+    Executor,
+    Photo,
+    QuantisedEngine,
+    QuantisedGraph,
+    Store,
+    Tap,
+    compute_views,
+    computes_bfloat16,
+    has_openvino,
+    make_engine,
+)
 from greffon.backbones import Backbone
+from greffon.errors import OptionError
 from greffon.heads import Head, Normaliser, Representation
 from greffon.images import test_time_views
 from greffon.model.upper import feature_widths, tap_of, upper_pooled
@@ -31,11 +44,14 @@ class Prediction:
         float64 (n, c); rows of images that could not be read are NaN.
     failed
         Position → reason.
+    precision
+        In which the frozen part has run.
     """
 
     classes: tuple[str, ...]
     probabilities: np.ndarray
     failed: dict[int, str]
+    precision: str = ""
 
 
 @final
@@ -63,6 +79,8 @@ class Model:
         Of the test split, as JSON values.
     data
         What it was trained on, as JSON values: fingerprint and counts.
+    quantised
+        The frozen part in int8, where the head was trained on that.
     """
 
     backbone: Backbone
@@ -76,6 +94,7 @@ class Model:
     figures: Mapping[str, Any]
     data: Mapping[str, Any]
     keep: str = ""
+    quantised: QuantisedGraph | None = None
 
     @property
     def tap(self) -> Tap:
@@ -108,19 +127,20 @@ class Model:
         store
             Where activations are kept; by default nothing is.
         precision
-            Of the frozen part, instead of that of the training.
+            Of the frozen part, instead of that of the training; ``"exact"`` is another word for float32.
         digests
             The digests of the photos, where they are known.
         views
-            Probabilities are the mean over so many views of each photo; see ``test_time_views``. Raises OptionError.
+            Probabilities are the mean over so many views of each photo; see ``test_time_views``.
+
+        Raises
+        ------
+        OptionError
+            A precision that is not known, int8 for a model that was not trained in it, or a number of views.
         """
         looks = test_time_views(views)
         listener = progress or Silent()
-        chosen = precision or self.precision
-        if chosen == "bfloat16" and not precision and best_precision("cuda" if torch.cuda.is_available() else "cpu") != "bfloat16":
-            listener.warn("the model was trained in bfloat16, which this processor does not compute in: float32 is used")
-            chosen = "float32"
-        engine = make_engine(self.backbone, self.tap, chosen, keep=self.keep)
+        engine = self._engine(precision, listener)
         out = np.full((len(photos), len(self.classes)), np.nan)
         failed: dict[int, str] = {}
         block = max(engine.batch, _photos_at_once(engine) // len(looks))
@@ -134,7 +154,25 @@ class Model:
             if good:
                 out[[start + i for i in good]] = np.mean([self.probabilities(one.batch(good)) for one in found], axis=0)
             failed |= {start + i: reason for i, reason in bad.items()}
-        return Prediction(self.classes, out, failed)
+        return Prediction(self.classes, out, failed, engine.precision)
+
+    def _engine(self, precision: str, progress: Progress) -> Engine:
+        """The one that the head was trained on, or another that was asked for; float32 where it cannot run here."""
+        chosen = {"": self.precision, "exact": "float32"}.get(precision, precision)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        if chosen == "int8":
+            if self.quantised is None:
+                raise OptionError("precision int8: the model was not trained in it, and carries no quantised network",
+                                  hint="Leave the precision out, or train with --precision int8.")  # fmt: skip
+            if has_openvino():
+                return QuantisedEngine(self.backbone, self.quantised, keep=self.keep)
+            progress.warn("the model was trained in int8, which needs OpenVINO, and it is not installed: float32 is used"
+                          ' (pip install "greffon[cpu]")')  # fmt: skip
+            chosen = "float32"
+        if chosen == "bfloat16" and not precision and not computes_bfloat16(device):
+            progress.warn("the model was trained in bfloat16, which this processor does not compute in: float32 is used")
+            chosen = "float32"
+        return make_engine(self.backbone, self.tap, chosen, keep=self.keep)
 
 
 def _photos_at_once(engine: Engine) -> int:

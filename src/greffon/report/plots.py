@@ -76,16 +76,24 @@ def learning_curves(history: Sequence[EpochRow], path: Path, *, title: str = "")
     """
     with _figure(7.0, 4.2) as (figure, axes):
         trained = [row for row in history if row.loss is not None]
-        axes.plot([row.epoch for row in trained], [row.loss or 0.0 for row in trained], "s-", color=_BLUE, markersize=4, label="training loss")
-        seen = [(row.epoch, row.log_loss, row.accuracy) for row in history if row.log_loss is not None and row.accuracy is not None]
+        losses = [row.loss or 0.0 for row in trained]
+        axes.plot([row.epoch for row in trained], losses, "s-", color=_BLUE, markersize=4, label="training loss")
+        seen = [
+            (row.epoch, row.log_loss, row.accuracy)
+            for row in history
+            if row.log_loss is not None and row.accuracy is not None
+        ]
+        epochs = [epoch for epoch, _, _ in seen]
         if seen:
-            axes.plot([e for e, _, _ in seen], [loss for _, loss, _ in seen], "o-", color=_ORANGE, markersize=4, label="validation log-loss")
+            loss = [loss for _, loss, _ in seen]
+            axes.plot(epochs, loss, "o-", color=_ORANGE, markersize=4, label="validation log-loss")
             best = min(seen, key=lambda one: one[1])
             axes.axvline(best[0], color=_GREY, linestyle="--", linewidth=1.2, label=f"kept: epoch {best[0]}")
             right = axes.twinx()
             right.spines["right"].set_visible(True)
             right.grid(visible=False)
-            right.plot([e for e, _, _ in seen], [100 * share for _, _, share in seen], "D:", color=_GREEN, markersize=4, label="validation accuracy")
+            shares = [100 * share for _, _, share in seen]
+            right.plot(epochs, shares, "D:", color=_GREEN, markersize=4, label="validation accuracy")
             right.set_ylabel("validation accuracy (%)", color=_GREEN)
             right.legend(loc="lower right", frameon=False)
         axes.set_ylim(bottom=0)

@@ -98,8 +98,8 @@ class RecomputedViews:
     def batch(self, positions: np.ndarray, views: np.ndarray) -> Tensor:
         images = np.stack(
             [
-                pixels_of(self._photos[i], self._preprocess, digest=self._digests[i], view=self._looks[v])
-                for i, v in zip(positions.tolist(), views.tolist(), strict=True)
+                pixels_of(self._photos[int(i)], self._preprocess, digest=self._digests[int(i)], view=self._looks[int(v)])
+                for i, v in zip(positions, views, strict=True)
             ]
         )
         size, parts = self._engine.batch, []

@@ -68,7 +68,8 @@ def choose_strategy(
     if not len(val):
         return _extracted(task, pool, stages, norm, [*reasons, "there is no validation split to compare the two on"])
     left = wishes.minutes * 60 - (time.perf_counter() - began) if wishes.minutes else math.inf
-    fitted, why = estimate_for_minutes(network, engine, cut, len(train), len(dataset) - len(train), wishes.views, wishes.recipe.epochs, left)
+    others, epochs = len(dataset) - len(train), wishes.recipe.epochs
+    fitted, why = estimate_for_minutes(network, engine, cut, len(train), others, wishes.views, epochs, left)
     if why:
         listener.say(why)
         reasons.append(why)

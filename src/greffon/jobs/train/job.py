@@ -100,9 +100,9 @@ def train(
     seed
         The same seed on the same machine gives the same model.
     precision
-        ``"auto"``, ``"bfloat16"`` or ``"float32"``: of the frozen part.
+        ``"auto"``, ``"int8"``, ``"bfloat16"`` or ``"float32"``: of the frozen part; see ``chosen_engine``.
     min_fidelity
-        The least mean cosine to float32, on a sample of these images, with which ``"auto"`` keeps bfloat16.
+        The least mean cosine to float32, on a sample of these images, with which a cheaper precision is used.
     slim
         Save without the backbone's weights; only of feature extraction.
     tuning
@@ -202,7 +202,8 @@ def _save(
         rate_finder(outcome.curve, folder / "learning_rate.png")
     listener.say("writing the report")
     tested = outcome.dataset.take(outcome.test)
-    train_report(folder / "report.html", model, evaluation, tested, outcome.probabilities, unreadable, looked)
+    curve = folder / "learning.png" if outcome.history else None
+    train_report(folder / "report.html", model, evaluation, tested, outcome.probabilities, unreadable, looked, curve=curve)
     # Only now: up to here an interrupted run can go on.
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
 

@@ -175,7 +175,8 @@ def _planned(
         network.position(layout.cut)
         engine, _ = _engine(task, layout, training, others, earlier)
         before = earlier.recipe
-        settled = replace(recipe, winograd=before.winograd, precision=before.precision, epochs=before.epochs if wishes.minutes else recipe.epochs)
+        epochs = before.epochs if wishes.minutes else recipe.epochs
+        settled = replace(recipe, winograd=before.winograd, precision=before.precision, epochs=epochs)
         return replace(earlier, recipe=settled), engine
     wanted = Layout(cut, wishes.views, wishes.keep)
     engine, choice = _engine(task, wanted, training, others, None)
@@ -238,4 +239,6 @@ def _configuration(task: Task, plan: Plan, engine: Engine, looks: Sequence[View]
 
 
 def _stages_in_words(stages: Sequence[str]) -> str:
-    return stages[0] if len(stages) == 1 else f"{', '.join(stages[:-1])} and {stages[-1]}" if len(stages) < 4 else f"{stages[0]} to {stages[-1]}"
+    if len(stages) > 3:
+        return f"{stages[0]} to {stages[-1]}"
+    return " and ".join([", ".join(stages[:-1]), stages[-1]]) if len(stages) > 1 else stages[0]

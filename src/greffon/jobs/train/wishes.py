@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, final
 
 import numpy as np
@@ -57,7 +57,7 @@ class FineTuning:
     find_rate: bool = False
     winograd: Literal["auto", "on", "off"] = "auto"
     training_precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    recipe: Recipe = Recipe(learning_rate=0.0, head_learning_rate=0.0)
+    recipe: Recipe = field(default_factory=lambda: Recipe(learning_rate=0.0, head_learning_rate=0.0))
 
     def __post_init__(self) -> None:
         if not 1 <= self.views <= 1000:

@@ -35,8 +35,8 @@ from greffon.transfer.inductive.running import Frozen, TunedRun, frozen_part, ru
 
 __all__ = [
     "ALL_STAGES",
-    "BackboneFigures",
     "CANDIDATES",
+    "BackboneFigures",
     "Contender",
     "Cost",
     "Costs",
