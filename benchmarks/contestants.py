@@ -120,7 +120,7 @@ def train_answer(metrics: Mapping[str, object], about: Mapping[str, object], arg
         epochs = [float(value) for value in timing.get("epoch_seconds") or []]
         names = {"pass": "pass_seconds", "total": "total_seconds"}
         seconds = {part: float(timing[key]) for part, key in names.items() if key in timing}
-        seconds["training"] = sum(epochs)
+        seconds["epochs"] = sum(epochs)
     tested, accuracy = metrics["n"], metrics["accuracy"]
     assert isinstance(tested, int) and isinstance(accuracy, float)
     return Answer(
@@ -129,7 +129,6 @@ def train_answer(metrics: Mapping[str, object], about: Mapping[str, object], arg
         images=dict(data["splits"]),
         seconds=seconds,
         epochs=epochs,
-        rates={"training": data["splits"]["train"] * len(epochs) / sum(epochs)} if epochs else {},
         right=round(accuracy * tested),
         tested=tested,
     )

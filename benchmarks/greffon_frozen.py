@@ -1,6 +1,9 @@
 """greffon's side of the frozen pass: the engine that ``greffon train`` and ``greffon embed`` would choose.
 
-    python benchmarks/greffon_frozen.py JOB [--precision auto] [--cut pooled]
+    python benchmarks/greffon_frozen.py JOB [--precision auto] [--cut pooled] [--pass-of 2000]
+
+What is chosen depends on the length of the pass, since int8 has to be calibrated: ``--pass-of`` has it chosen for a longer
+pass than the benchmark has the time for. The choice and the calibration are ``setup``.
 
 Writes JOB/features_greffon.npy, float32 (n, 512): the mean of the last stage, in the order train, val, test.
 """
@@ -25,6 +28,7 @@ def main() -> None:
     arguments.add_argument("job", type=Path)
     arguments.add_argument("--precision", default="auto")
     arguments.add_argument("--cut", default="pooled", help="pooled, as feature extraction wants it, or block5, ...")
+    arguments.add_argument("--pass-of", type=int, default=0, help="images that the engine is chosen for; 0: the job's")
     arguments.add_argument("--size", type=int, default=0)
     options = arguments.parse_args()
     job, watch = read_job(options.job), Stopwatch()
@@ -32,7 +36,17 @@ def main() -> None:
     with watch.part("setup"):
         backbone = load_backbone("vgg16", size=options.size)
         tap = Tap("pooled") if options.cut == "pooled" else Tap("map", options.cut)
-        engine, nearness = chosen_engine(backbone, tap, options.precision, paths, Silent())
+        # As in ``greffon train``: the test photos have no part in the choice.
+        learned = [Path(path) for path in (*job.train.paths, *job.val.paths)]
+        engine, choice = chosen_engine(
+            backbone,
+            tap,
+            options.precision,
+            learned,
+            Silent(),
+            images=options.pass_of or len(paths),
+            labels=np.concatenate([job.train.labels, job.val.labels]),
+        )
     with tempfile.TemporaryDirectory() as folder:
         with watch.part("pass"):
             found = compute(paths, backbone, tap, engine, store=Store(Path(folder)), progress=Silent())
@@ -54,7 +68,9 @@ def main() -> None:
             "engine": engine.fingerprint,
             "batch": engine.batch,
             "cut": options.cut,
-            "cosine_to_float32": nearness.cosine_mean if nearness else 1.0,
+            "chosen_for": choice.images,
+            "why": choice.why,
+            "cosine_to_float32": choice.fidelity.cosine_mean if choice.fidelity else 1.0,
         },
         images={"all": found.computed},
         seconds=watch.seconds,

