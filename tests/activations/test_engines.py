@@ -151,7 +151,7 @@ def test_make_engine() -> None:
         TorchEngine(backbone, Tap("pooled"), "float32", batch=4).fingerprint,
     }
     assert len(prints) == 3
-    with pytest.raises(OptionError, match="precision must be one of auto, bfloat16, float32, got 'float16'"):
+    with pytest.raises(OptionError, match="precision must be one of auto, int8, bfloat16, float32, got 'float16'"):
         make_engine(backbone, Tap("pooled"), "float16")
     with pytest.raises(BackboneError, match="has no stage 'block9'"):
         make_engine(backbone, Tap("map", "block9"), "float32")

@@ -175,7 +175,7 @@ class _Trial:
     def auto(self) -> tuple[Engine, Choice]:
         """The fastest engine that passes its check, by the clock where the pass is long."""
         exact = self.engine("float32")
-        positions, pixels = _drawn(self.photos, self.network.preprocess, self.sample)
+        _, pixels = _drawn(self.photos, self.network.preprocess, self.sample)
         if not len(pixels):
             return exact, Choice("float32", "there is no image to measure on", self.count)
         slow = _rate(exact, pixels, 0.2)
