@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from greffon.activations.silence import can_quantise
 from greffon.demo import write_digits
 
 #: Imported by every Python process that has its folder on PYTHONPATH.
@@ -31,7 +32,8 @@ def watched(tmp_path: Path) -> tuple[dict[str, str], Path]:
     seen.touch()
     off = {"CI", "GREFFON_OFFLINE", "HF_HUB_OFFLINE"}
     environment = {name: value for name, value in os.environ.items() if name not in off}
-    environment |= {"PYTHONPATH": str(tmp_path / "watch"), "WATCHED": str(seen), "GREFFON_CACHE": str(tmp_path / "cache")}
+    sources = [str(tmp_path / "watch"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment |= {"PYTHONPATH": os.pathsep.join(sources), "WATCHED": str(seen), "GREFFON_CACHE": str(tmp_path / "cache")}
     return environment, seen
 
 
@@ -50,6 +52,8 @@ def test_a_whole_run_asks_nobody(watched: tuple[dict[str, str], Path], tmp_path:
     for words in (
         ["train", str(tmp_path / "photos" / "digits"), "--out", str(model), "--size", "32"],
         ["predict", str(model), str(tmp_path / "photos" / "new"), "--json"],
+        *([["train", str(tmp_path / "photos" / "digits"), "--out", str(tmp_path / "int8"), "--size", "32", "--precision", "int8"]]
+          if can_quantise() else []),
         ["describe", "vgg19"],
     ):
         done = subprocess.run(
