@@ -29,7 +29,7 @@ from contestants import HERE, Contestant, ContestantError, Run, run_script, run_
 from greffon.backbones import load_backbone
 from greffon.errors import GreffonError
 from greffon.metrics import wilson_interval
-from jobs import make_job
+from job_folder import make_job
 from peers.job import Job
 from record import record
 
