@@ -135,8 +135,8 @@ def test_a_missing_environment_says_how_to_make_it() -> None:
 
 
 def test_a_contestant_that_fails_is_told_with_its_last_words(tmp_path: Path) -> None:
-    with pytest.raises(ContestantError, match=r"(?s)torch_frozen.py .*ended with 1.*FileNotFoundError"):
-        run_script(PYTHON, "peers/torch_frozen.py", [str(tmp_path)])
+    with pytest.raises(ContestantError, match=r"(?s)keras_head.py .*ended with 1.*No module named 'keras'"):
+        run_script(PYTHON, "peers/keras_head.py", [str(tmp_path)])  # in an environment that has no Keras
 
 
 # --- for real -----------------------------------------------------------------------------------------------------
