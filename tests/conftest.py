@@ -16,6 +16,7 @@ def greffon_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("GREFFON_CACHE", str(folder))
         patch.setenv("GREFFON_OFFLINE", "1")
         patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("MPLCONFIGDIR", str(folder / "matplotlib"))
         yield folder
 
 

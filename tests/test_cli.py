@@ -180,6 +180,38 @@ def test_describe_and_backbones(tmp_path: Path) -> None:
     assert "CC BY 4.0" in listed.stdout
 
 
+def test_probe_shows_every_stage_and_a_cut(digits: Path, tmp_path: Path) -> None:
+    out = tmp_path / "depth"
+    done = run("probe", digits, "--size", 32, "--folds", 3, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert "broken.png" in done.stderr
+    kept = json.loads((out / "depth.json").read_text())
+    for one in (*kept["stages"], kept["all_stages"]):
+        (line,) = [line for line in done.stdout.splitlines() if line.split("│")[1:2] and line.split("│")[1].strip() == one["stage"]]
+        assert f"{100 * one['accuracy']:.1f} %" in line
+    assert f"suggested cut: {kept['cut']}" in done.stdout
+    assert kept["reason"] in done.stdout
+    assert (out / "depth.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert "<svg" in (out / "depth.svg").read_text()[:1000]
+    again = run("probe", digits, "--size", 32, "--folds", 3, "--json", "--quiet")
+    assert json.loads(again.stdout) == kept
+    # Matplotlib has nothing to say: no list of fonts being built, no folder that it cannot write.
+    assert "atplotlib" not in done.stderr + again.stderr
+
+
+def test_compare_shows_backbones_side_by_side(model: Path, digits: Path, tmp_path: Path) -> None:
+    out = tmp_path / "comparison"
+    done = run("compare", digits, "--backbones", f"vgg16,{model},resnet18.a1_in1k", "--size", 32, "--folds", 3, "--out", out)
+    assert done.returncode == 0, done.stderr
+    kept = json.loads((out / "compare.json").read_text())
+    assert {row["name"] for row in kept["backbones"]} == {"vgg16", str(model)}
+    assert "14.7 M" in done.stdout
+    assert f"{100 * kept['backbones'][0]['accuracy']:.1f} %" in done.stdout
+    assert "not compared: resnet18.a1_in1k: the weights of" in done.stdout
+    assert (out / "compare.png").is_file()
+    assert (out / "compare.svg").is_file()
+
+
 def test_cache_is_shown_and_cleared(digits: Path, tmp_path: Path) -> None:
     environment = {"GREFFON_CACHE": str(tmp_path / "cache")}
     assert run("embed", digits, "--out", tmp_path / "f.parquet", "--size", 32, environment=environment).returncode == 0
@@ -247,6 +279,17 @@ def test_bad_input_gives_one_clear_error(
         (["predict", damaged, digits.parent / "new"], "model.json"),
         (["predict", model, tmp_path / "*.jpg"], "no such file, folder or match"),
         (["evaluate", model, one_class], "does not know"),
+        (["probe", digits, "--out", out, "--backbone", "vgg61"], "Did you mean"),
+        (["probe", digits, "--out", out, "--folds", "1"], "--folds must be at least 2, got 1"),
+        (["probe", digits, "--out", out, "--folds", "90"], "90 folds need 90 images of every class"),
+        (["probe", one_class, "--out", out], "at least two classes"),
+        (["probe", digits, "--out", digits / "depth"], "lies in the data"),
+        (["probe", digits, "--out", tmp_path / "no-label.csv"], "is a file"),
+        (["compare", digits, "--out", out, "--backbones", ","], "must name one backbone or more"),
+        (["compare", digits, "--out", out, "--backbones", "vgg16,vgg16"], "vgg16 more than once"),
+        (["compare", digits, "--out", out, "--backbones", "vgg16,vgg61"], "Did you mean"),
+        (["compare", digits, "--out", out, "--backbones", "resnet18.a1_in1k"], "none of the backbones can be used"),
+        (["compare", one_class, "--out", out, "--backbones", "vgg16"], "at least two classes"),
         (["describe", "vgg16", "--cut", "block9", "--svg", tmp_path / "x.svg"], "block5"),
     ]
     for words, expected in cases:

@@ -8,10 +8,19 @@ import warnings
 import numpy as np
 import pytest
 import sklearn.metrics as reference
-from scipy.stats import binomtest
+from scipy.optimize import minimize_scalar
+from scipy.stats import binomtest, norm
 from sklearn.exceptions import UndefinedMetricWarning
 
-from greffon.metrics import calibration_error, confusion, log_loss, per_class, top_k_accuracy, wilson_interval
+from greffon.metrics import (
+    calibration_error,
+    confusion,
+    log_loss,
+    paired_difference,
+    per_class,
+    top_k_accuracy,
+    wilson_interval,
+)
 
 
 def drawn(seed: int, n: int = 300, classes: int = 7) -> tuple[np.ndarray, np.ndarray]:
@@ -43,6 +52,75 @@ def test_wilson_without_images_says_nothing() -> None:
     assert wilson_interval(0, 0) == (0.0, 1.0)
     assert wilson_interval(0, 5)[0] == 0.0
     assert wilson_interval(5, 5)[1] == 1.0
+
+
+def pairs(both: int, first: int, second: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two vectors of 0 and 1 with so many pairs of each kind, in a drawn order."""
+    kinds = np.repeat([[1, 1], [1, 0], [0, 1], [0, 0]], [both, first, second, neither], axis=0)
+    mixed = np.random.default_rng(0).permutation(kinds)
+    return mixed[:, 0], mixed[:, 1]
+
+
+@pytest.mark.parametrize(
+    ("table", "confidence", "low", "high", "digits"),
+    [
+        # Fagerland, Lydersen and Laake (2014), Statistics in Medicine 33, 2850-2875: airway hyper-responsiveness.
+        ((1, 1, 7, 12), 0.95, -0.517, -0.026, 3),
+        # R's contingencytables 3.0, its own test of Tango_asymptotic_score_CI_paired_2x2(cavo_2012).
+        ((59, 6, 16, 80), 0.95, -0.1240, -0.0054, 4),
+        # R's PropCIs, scoreci.mp(25, 28, 618, 0.90), whose sign is that of the second minus the first.
+        ((300, 28, 25, 265), 0.90, -0.0148, 0.0247, 4),
+    ],
+)
+def test_paired_difference_has_the_published_values(
+    table: tuple[int, int, int, int], confidence: float, low: float, high: float, digits: int
+) -> None:
+    difference, interval = paired_difference(*pairs(*table), confidence)
+    assert difference == pytest.approx((table[1] - table[2]) / sum(table), abs=1e-15)
+    assert interval == pytest.approx((low, high), abs=0.5 * 10**-digits)
+    first, second = pairs(*table)
+    other, turned = paired_difference(second, first, confidence)
+    assert (other, *turned) == pytest.approx((-difference, -interval[1], -interval[0]), abs=1e-15)
+
+
+def naive_score(table: tuple[int, int, int, int], delta: float) -> float:
+    """The score statistic for one true difference, its nuisance share found by trying, not by Tango's formula."""
+    first, second, n = table[1], table[2], sum(table)
+    low, high = max(0.0, -delta), (1 - delta) / 2
+
+    def unlikely(share: float) -> float:
+        logs = [(first, share + delta), (second, share), (n - first - second, 1 - 2 * share - delta)]
+        return -sum(count * math.log(max(p, 1e-300)) for count, p in logs if count)
+
+    found = minimize_scalar(unlikely, bounds=(low, high), method="bounded", options={"xatol": 1e-10})
+    share = float(found.x)  # type: ignore[attr-defined]  # scipy's result has it
+    return (first - second - n * delta) / math.sqrt(n * (2 * share + delta - delta**2))
+
+
+@pytest.mark.parametrize("table", [(1, 1, 7, 12), (59, 6, 16, 80), (30, 0, 4, 6), (80, 9, 9, 2), (5, 12, 1, 0)])
+def test_paired_difference_ends_where_the_score_test_rejects(table: tuple[int, int, int, int]) -> None:
+    _, (low, high) = paired_difference(*pairs(*table))
+    z = norm.ppf(0.975)
+    assert naive_score(table, low) == pytest.approx(z, abs=2e-3)
+    assert naive_score(table, high) == pytest.approx(-z, abs=2e-3)
+
+
+def test_paired_difference_excludes_0_just_where_mcnemar_does() -> None:
+    for first in range(12):
+        for second in range(12):
+            _, (low, high) = paired_difference(*pairs(20, first, second, 5))
+            rejects = first != second and (first - second) ** 2 / (first + second) > norm.ppf(0.975) ** 2
+            assert (low > 0 or high < 0) == rejects, (first, second)
+
+
+def test_paired_difference_of_two_that_always_agree_is_not_certain() -> None:
+    # As Wilson's interval of none in twenty; and one is wrong where the other is right, always.
+    difference, interval = paired_difference(*pairs(12, 0, 0, 8))
+    assert (difference, *interval) == pytest.approx((0.0, -0.1611, 0.1611), abs=5e-5)
+    difference, (low, high) = paired_difference(*pairs(0, 5, 0, 0))
+    assert (difference, high) == (1.0, 1.0)
+    assert 0 < low < 1
+    assert paired_difference(np.zeros(0, bool), np.zeros(0, bool)) == (0.0, (-1.0, 1.0))
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -32,8 +32,8 @@ def watched(tmp_path: Path) -> tuple[dict[str, str], Path]:
     seen.touch()
     off = {"CI", "GREFFON_OFFLINE", "HF_HUB_OFFLINE"}
     environment = {name: value for name, value in os.environ.items() if name not in off}
-    sources = [str(tmp_path / "watch"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment |= {"PYTHONPATH": os.pathsep.join(sources), "WATCHED": str(seen), "GREFFON_CACHE": str(tmp_path / "cache")}
+    path = os.pathsep.join([str(tmp_path / "watch"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment |= {"PYTHONPATH": path, "WATCHED": str(seen), "GREFFON_CACHE": str(tmp_path / "cache")}
     return environment, seen
 
 
@@ -54,6 +54,7 @@ def test_a_whole_run_asks_nobody(watched: tuple[dict[str, str], Path], tmp_path:
         ["predict", str(model), str(tmp_path / "photos" / "new"), "--json"],
         *([["train", str(tmp_path / "photos" / "digits"), "--out", str(tmp_path / "int8"), "--size", "32", "--precision", "int8"]]
           if can_quantise() else []),
+        ["probe", str(tmp_path / "photos" / "digits"), "--size", "32", "--folds", "2", "--out", str(tmp_path / "depth")],
         ["describe", "vgg19"],
     ):
         done = subprocess.run(

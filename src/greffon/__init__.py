@@ -9,10 +9,12 @@ if TYPE_CHECKING:
     from greffon.errors import GreffonError
     from greffon.estimators import ImageFeatures, TransferClassifier
     from greffon.jobs.backbones import backbones
+    from greffon.jobs.compare import compare
     from greffon.jobs.describe import describe
     from greffon.jobs.embed import embed
     from greffon.jobs.evaluate import evaluate
     from greffon.jobs.predict import predict
+    from greffon.jobs.probe import probe
     from greffon.jobs.train import train
     from greffon.model import Model, load_model, save_model
 
@@ -22,11 +24,13 @@ __all__ = [
     "Model",
     "TransferClassifier",
     "backbones",
+    "compare",
     "describe",
     "embed",
     "evaluate",
     "load_model",
     "predict",
+    "probe",
     "save_model",
     "train",
 ]
@@ -37,11 +41,13 @@ _HOMES = {
     "Model": "greffon.model",
     "TransferClassifier": "greffon.estimators",
     "backbones": "greffon.jobs.backbones",
+    "compare": "greffon.jobs.compare",
     "describe": "greffon.jobs.describe",
     "embed": "greffon.jobs.embed",
     "evaluate": "greffon.jobs.evaluate",
     "load_model": "greffon.model",
     "predict": "greffon.jobs.predict",
+    "probe": "greffon.jobs.probe",
     "save_model": "greffon.model",
     "train": "greffon.jobs.train",
 }

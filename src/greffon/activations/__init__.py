@@ -2,7 +2,7 @@
 
 from greffon.activations.choosing import chosen_engine
 from greffon.activations.comparing import Fidelity, as_float, fidelity
-from greffon.activations.compute import Activations, Executor, LocalExecutor, Photo, compute, digest_of, pixels_of
+from greffon.activations.compute import Activations, compute, compute_views
 from greffon.activations.engines import (
     KEEPS,
     PRECISIONS,
@@ -14,6 +14,7 @@ from greffon.activations.engines import (
     computes_bfloat16,
     make_engine,
 )
+from greffon.activations.executing import Executor, Job, LocalExecutor, Photo, digest_of, pixels_of
 from greffon.activations.plan import Candidate, Choice
 from greffon.activations.quantised import QuantisedEngine, QuantisedGraph, cached_graph, quantise
 from greffon.activations.shelf import Key, Shelf
@@ -29,6 +30,7 @@ __all__ = [
     "Engine",
     "Executor",
     "Fidelity",
+    "Job",
     "Key",
     "LocalExecutor",
     "Photo",
@@ -45,6 +47,7 @@ __all__ = [
     "cached_graph",
     "chosen_engine",
     "compute",
+    "compute_views",
     "computes_bfloat16",
     "digest_of",
     "fidelity",

@@ -18,7 +18,6 @@ import torch
 
 from greffon.activations import silence
 from greffon.activations.comparing import class_means_right, last_stage, nearness, paired_interval, run_filled
-from greffon.activations.compute import Photo, pixels_of
 from greffon.activations.engines import (
     PRECISIONS,
     Engine,
@@ -28,6 +27,7 @@ from greffon.activations.engines import (
     computes_bfloat16,
     make_engine,
 )
+from greffon.activations.executing import Photo, pixels_of
 from greffon.activations.plan import Candidate, Choice, read_choice, remember
 from greffon.activations.quantised import QuantisedEngine, cached_graph
 from greffon.activations.silence import can_quantise, has_openvino

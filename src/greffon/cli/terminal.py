@@ -12,10 +12,22 @@ if TYPE_CHECKING:
 
     from greffon.backbones.describe import Description
     from greffon.evaluation import Evaluation
+    from greffon.jobs.compare import CompareResult
     from greffon.jobs.evaluate import Difference
+    from greffon.jobs.probe import ProbeResult
     from greffon.jobs.train import TrainResult
 
-__all__ = ["Terminal", "accuracy_line", "description_table", "difference_line", "evaluation_tables", "out", "train_summary"]
+__all__ = [
+    "Terminal",
+    "accuracy_line",
+    "comparison_table",
+    "depth_table",
+    "description_table",
+    "difference_line",
+    "evaluation_tables",
+    "out",
+    "train_summary",
+]
 
 
 def out() -> Console:
@@ -164,10 +176,14 @@ def train_summary(result: TrainResult) -> list[Any]:
         f"{model.data['images']} images of {len(model.classes)} classes:"
         f" {counts['train']} train, {counts['val']} val, {counts['test']} test"
         + (f"; {len(result.unreadable)} set aside" if result.unreadable else ""),
-        f"{model.backbone.name} in {model.precision}: {result.activations.computed} images run, {result.activations.reused} known already",
-        f"head: {model.head.kind} on the {model.representation}, strength {result.probe.strength:g}"
-        + (", classes balanced" if result.probe.balanced else ""),
+        f"{model.backbone.name}, frozen part in {model.precision}: {result.computed} images run, {result.reused} known already",
     ]
+    balanced = ", classes balanced" if model.training["balanced"] else ""
+    if result.probe is not None:
+        lines.append(f"head: {model.head.kind} on the {model.representation}, strength {result.probe.strength:g}{balanced}")
+    else:
+        epochs, best = len(result.history) - 1, model.training["best_epoch"]
+        lines.append(f"trained: {', '.join(model.training['stages'])} and the head; epoch {best} of {epochs} is kept{balanced}")
     if result.evaluation is not None:
         lines += [*evaluation_tables(result.evaluation), accuracy_line(result.evaluation)]
     return lines
@@ -199,3 +215,68 @@ def description_table(one: Description) -> Table:
     if one.classifier_parameters:
         table.add_row("classifier", "", "", f"{one.classifier_parameters:,}", "", "", "")
     return table
+
+
+def depth_table(result: ProbeResult) -> Table:
+    """The accuracy of every stage, from the image upwards, and of all of them joined."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    figures = result.figures
+    table = Table(
+        title=f"{escape(result.backbone)}: accuracy by depth, {figures.folds} folds over {figures.n} images"
+        f" ({figures.head} on the {figures.representation})",
+        title_justify="left",
+        caption=f"= the same within noise. Always the largest class: {_percent(figures.largest_class)}",
+        caption_justify="left",
+    )
+    table.add_column("stage")
+    for name in ("features", "accuracy", "95 % interval", "to the stage below", "to the best stage"):
+        table.add_column(name, justify="right")
+    for one in (*figures.stages, figures.together):
+        if one is figures.together:
+            table.add_section()
+        below = "" if one.gain is None or one.gain_interval is None else _difference(one.gain, one.gain_interval)
+        best = "best" if one.stage == figures.best else _difference(one.to_best, one.to_best_interval)
+        table.add_row(escape(one.stage), f"{one.features:,}", _percent(one.accuracy), _interval(one.interval), below, best)
+    return table
+
+
+def comparison_table(result: CompareResult) -> Table:
+    """Backbones side by side, the most accurate first."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    engines = sorted({row.cost.engine for row in result.rows})
+    table = Table(
+        title=f"{result.folds} folds over {result.rows[0].n} images. Times: frozen pass from files, {escape(', '.join(engines))}",
+        title_justify="left",
+        caption="= the same within noise. * on the Pareto front: no other is as quick and as accurate",
+        caption_justify="left",
+    )
+    table.add_column("backbone")
+    for name in ("accuracy", "95 % interval", "to the best", "s per 1,000", "parameters", "multiply-adds", "model"):
+        table.add_column(name, justify="right")
+    for row in result.rows:
+        cost = row.cost
+        table.add_row(
+            escape(row.name) + (" *" if row.on_front else ""),
+            _percent(row.accuracy),
+            _interval(row.interval),
+            "best" if row is result.rows[0] else _difference(row.to_best, row.to_best_interval),
+            f"{cost.seconds_per_1000:.1f} ({cost.seconds_range[0]:.1f} to {cost.seconds_range[1]:.1f})",
+            f"{cost.parameters / 1e6:.1f} M",
+            f"{cost.multiply_adds / 1e9:.2f} G",
+            f"{cost.model_bytes / 2**20:.1f} MiB",
+        )
+    return table
+
+
+def _interval(interval: tuple[float, float]) -> str:
+    return f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"
+
+
+def _difference(points: float, interval: tuple[float, float]) -> str:
+    """A difference in points of per cent with its interval, and "=" where that holds 0: equal within noise."""
+    mark = " =" if interval[0] <= 0 <= interval[1] else ""
+    return f"{100 * points:+.1f} ({100 * interval[0]:+.1f} to {100 * interval[1]:+.1f}){mark}"

@@ -1,5 +1,6 @@
 """Folder, CSV or Parquet → ``Dataset``; a look at every file; splits."""
 
+from greffon.datasets.folding import scan_for_folds
 from greffon.datasets.reading import read_dataset
 from greffon.datasets.scanning import Facts, FactsBook, Scan, near_duplicate_groups, scan
 from greffon.datasets.splitting import apportion, folds, split
@@ -16,5 +17,6 @@ __all__ = [
     "near_duplicate_groups",
     "read_dataset",
     "scan",
+    "scan_for_folds",
     "split",
 ]

@@ -85,6 +85,20 @@ class Scan:
         _, counts = np.unique(self.groups, return_counts=True)
         return int(counts[counts > 1].sum())
 
+    def tell(self, progress: Progress) -> None:
+        """Say what was left out and why, and what stays together."""
+        for note in self.dataset.notes:
+            progress.warn(note)
+        for path, reason in self.unreadable:
+            progress.warn(f"set aside: {path}: {reason}")
+        for paths in self.conflicting:
+            named = ", ".join(str(path) for path in paths)
+            progress.warn(f"left out, as the same image stands under two labels: {named}")
+        if self.repeated:
+            progress.say(f"{len(self.repeated)} exact copies are used once")
+        if self.near_duplicates:
+            progress.say(f"{self.near_duplicates} images are near-duplicates of others; each group stays together")
+
 
 def scan(
     dataset: Dataset, *, book: FactsBook | None, progress: Progress, workers: int = 2, limits: Limits = _LIMITS

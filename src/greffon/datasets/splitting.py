@@ -10,7 +10,7 @@ import numpy as np
 from greffon.datasets.value import SPLITS, Dataset
 from greffon.errors import DataError, OptionError
 
-__all__ = ["apportion", "folds", "split"]
+__all__ = ["apportion", "folds", "must_have_two_classes", "split"]
 
 
 def apportion(
@@ -126,11 +126,7 @@ def split(
     """
     if len(fractions) != 3 or not (min(fractions) >= 0 and abs(sum(fractions) - 1) <= 1e-6):
         raise OptionError(f"split: expected three fractions that sum to 1, got {list(fractions)}")
-    present = len(set(dataset.labels.tolist()))
-    if present < 2:
-        only = dataset.classes[int(dataset.labels[0])] if len(dataset) else "none"
-        raise DataError(f"{dataset.root}: a classifier needs at least two classes, found {present} ({only})",
-                        hint="Put the images of each class into a folder of its own.")  # fmt: skip
+    must_have_two_classes(dataset)
     roles = list(dataset.splits)
     if not all(roles):
         _settle_by_groups(roles, groups, ("train", "val", "test"))
@@ -149,6 +145,15 @@ def split(
     if len(trained) < 2:
         raise DataError(f"{dataset.root}: the training split has {len(trained)} classes, and needs two or more")
     return replace(dataset, splits=tuple(roles), notes=(*dataset.notes, *_untested(dataset, roles)))
+
+
+def must_have_two_classes(dataset: Dataset) -> None:
+    """Raises DataError where there are images of fewer than two classes."""
+    present = len(set(dataset.labels.tolist()))
+    if present < 2:
+        only = dataset.classes[int(dataset.labels[0])] if len(dataset) else "none"
+        raise DataError(f"{dataset.root}: a classifier needs at least two classes, found {present} ({only})",
+                        hint="Put the images of each class into a folder of its own.")  # fmt: skip
 
 
 def _settle_by_groups(roles: list[str], groups: np.ndarray, strongest_first: Sequence[str]) -> None:

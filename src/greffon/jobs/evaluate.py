@@ -57,6 +57,7 @@ def evaluate(
     data: Path | str,
     *,
     precision: str = "",
+    views: int = 1,
     store: Store | None = None,
     progress: Progress | None = None,
 ) -> EvaluateResult:
@@ -70,10 +71,12 @@ def evaluate(
         As for ``train``. Every class of the data must be one of the model's.
     precision
         Of the frozen part instead of the training's. ``"exact"`` is float32, and tells what the training's changes.
+    views
+        As for ``predict``.
 
     Raises
     ------
-    ModelError, DataError
+    ModelError, DataError, OptionError
     """
     listener = progress or Silent()
     kept = store or Store()
@@ -85,7 +88,7 @@ def evaluate(
     dataset = _in_classes_of(loaded, dataset.without_empty_classes())
     looked = scan(dataset, book=kept, progress=listener)
     told = loaded.predict(
-        looked.dataset.paths, store=kept, progress=listener, precision=precision, digests=looked.digests
+        looked.dataset.paths, store=kept, progress=listener, precision=precision, digests=looked.digests, views=views
     )
     good = np.array([i for i in range(len(looked.dataset)) if i not in told.failed], np.int64)
     failed = tuple((looked.dataset.paths[i], reason) for i, reason in sorted(told.failed.items()))

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from greffon.activations import PRECISIONS, QuantisedGraph, Tap
+from greffon.activations import KEEPS, PRECISIONS, QuantisedGraph, Tap
 from greffon.backbones import Backbone, Entry, blueprint, fingerprint, load_backbone
 from greffon.errors import GreffonError, ModelError
 from greffon.heads import NeighbourHead, Normaliser, Representation, head_from_arrays
 from greffon.images import Preprocess
+from greffon.model.upper import feature_widths
 from greffon.model.value import Model
 from greffon.progress import Progress
 
@@ -102,6 +103,7 @@ def save_model(model: Model, folder: Path, *, slim: bool = False) -> None:
         "representation": {name: getattr(model.representation, name) for name in ("stages", "pool", "norm")},
         "head": head,
         "precision": model.precision,
+        "keep": model.keep,
         "training": dict(model.training),
         "figures": dict(model.figures),
         "data": dict(model.data),
@@ -271,14 +273,17 @@ def _model(path: Path, about: dict[str, Any]) -> Model:
         raise ModelError(f"{file}: the head has the fingerprint {grown[:12]}, expected {about['head']['fingerprint'][:12]}:"
                          " the files are damaged or do not belong together")  # fmt: skip
     backbone = _backbone(path, about, parts["backbone"])
-    features = _feature_count(backbone, representation)
+    backbone.position(about["cut"])
+    features = _feature_count(backbone, about["cut"], representation)
+    keep = about.get("keep", "")
+    if keep not in KEEPS:
+        raise ModelError(f"{description}: keep must be one of {', '.join(KEEPS[1:])}, or empty, got {str(keep)[:40]!r}")
     shapes = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in parts["normaliser"].items()}
     if shapes != dict.fromkeys(("mean", "scale"), (torch.float32, (features,))):
         raise ModelError(f"{file}: the normaliser must be mean and scale, float32 ({features},), got {shapes}")
     mean, scale = parts["normaliser"]["mean"].numpy(), parts["normaliser"]["scale"].numpy()
     if not (np.isfinite(mean).all() and np.isfinite(scale).all()):
         raise ModelError(f"{file}: the normaliser holds numbers that are not finite")
-    backbone.position(about["cut"])
     model = Model(
         backbone=backbone,
         cut=about["cut"],
@@ -290,6 +295,7 @@ def _model(path: Path, about: dict[str, Any]) -> Model:
         training=about["training"],
         figures=about["figures"],
         data=about["data"],
+        keep=keep,
         quantised=_quantised(path, about, parts["quantised"]),
     )
     if model.quantised is not None and model.quantised.tap != model.tap:
@@ -356,11 +362,13 @@ def _is_architecture(name: str) -> bool:
     return name.isidentifier() and timm.is_model(name)
 
 
-def _feature_count(backbone: Backbone, representation: Representation) -> int:
+def _feature_count(backbone: Backbone, cut: str, representation: Representation) -> int:
     if representation.pool == "flatten":
         from greffon.backbones import stage_shapes
 
+        if cut != "none":
+            raise ModelError("flattened features go with the cut 'none' alone")
         c, h, w = stage_shapes(backbone.plan)[-1][1]
         return c * h * w
-    widths = backbone.widths() if representation.stages == "all" else backbone.widths()[-1:]
-    return sum(widths) * (2 if representation.pool == "mean+max" else 1)
+    widths = feature_widths(backbone, cut)
+    return sum(widths if representation.stages == "all" else widths[-1:]) * (2 if representation.pool == "mean+max" else 1)

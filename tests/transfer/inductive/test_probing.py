@@ -10,7 +10,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_info, threadpool_limits
 
-import greffon.transfer.inductive as inductive
+import greffon.transfer.inductive.probing as probing
 from greffon.datasets import folds
 from greffon.errors import OptionError
 from greffon.heads import HEADS, NORMS, Normaliser, Representation
@@ -182,10 +182,10 @@ def test_faults_of_the_caller_are_named() -> None:
 
 def test_sampling_keeps_every_class() -> None:
     y = np.repeat([0, 1, 2], [5000, 500, 4])
-    some = inductive._sample(y, 1000, 0)
+    some = probing._sample(y, 1000, 0)
     assert np.array_equal(some, np.unique(some))
     assert np.bincount(y[some]).tolist() == [round(5000 * 1000 / 5504), round(500 * 1000 / 5504), 4]
-    assert np.array_equal(some, inductive._sample(y, 1000, 0))
+    assert np.array_equal(some, probing._sample(y, 1000, 0))
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Inductive transfer: the target has labels. Here, with the cut above the last stage: a linear probe and its kin."""
+"""With the cut above the last stage: a linear probe and its kin."""
 
 from __future__ import annotations
 

@@ -1,0 +1,362 @@
+"""Pictures of results, as PNG or SVG files. One look for all of them; the same result gives the same file.
+
+Matplotlib is imported where something is drawn, and used without pyplot: no window, no state of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from greffon.errors import OptionError
+from greffon.training import EpochRow, RateCurve
+from greffon.transfer.inductive import BackboneFigures, Depth, DepthFigures
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
+
+__all__ = ["learning_curves", "plot_comparison", "plot_depths", "rate_finder"]
+
+#: Okabe and Ito (2008): colours that colour-blind people tell apart. What differs in colour differs in form, too.
+_BLUE, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#009E73"
+_INK, _GREY, _PALE = "#222222", "#767676", "#EAF2F8"
+
+#: Where a name may stand: its distance from its point, in points of print, and the ways to go, right and up.
+_FAR = (10, 16, 24, 36, 50, 66, 84, 104, 126, 150)
+_WAYS = ((1, 0), (-1, 0), (1, 0.6), (-1, 0.6), (1, -0.6), (-1, -0.6), (0.5, 1), (-0.5, 1), (0.5, -1), (-0.5, -1))
+
+#: What differs from matplotlib's own look. The text of an SVG becomes outlines, so that it looks the same everywhere.
+_LOOK = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "text.color": _INK,
+    "text.parse_math": False,  # a name may hold dollars
+    "axes.edgecolor": _GREY,
+    "axes.labelcolor": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.8,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "figure.facecolor": "white",
+    "axes.facecolor": "white",
+    "savefig.dpi": 150,
+    "figure.dpi": 150,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "greffon",
+}
+
+
+def learning_curves(history: Sequence[EpochRow], path: Path, *, title: str = "") -> None:
+    """Draw the loss of every epoch, and what the validation images say after it. The epoch that was kept is marked.
+
+    Parameters
+    ----------
+    history
+        From epoch 0, which is before the first.
+    path
+        A ``.png`` or ``.svg`` file.
+
+    Raises
+    ------
+    OptionError
+        The file cannot be written.
+    """
+    with _figure(7.0, 4.2) as (figure, axes):
+        trained = [row for row in history if row.loss is not None]
+        losses = [row.loss or 0.0 for row in trained]
+        axes.plot([row.epoch for row in trained], losses, "s-", color=_BLUE, markersize=4, label="training loss")
+        seen = [
+            (row.epoch, row.log_loss, row.accuracy)
+            for row in history
+            if row.log_loss is not None and row.accuracy is not None
+        ]
+        epochs = [epoch for epoch, _, _ in seen]
+        if seen:
+            loss = [loss for _, loss, _ in seen]
+            axes.plot(epochs, loss, "o-", color=_ORANGE, markersize=4, label="validation log-loss")
+            best = min(seen, key=lambda one: one[1])
+            axes.axvline(best[0], color=_GREY, linestyle="--", linewidth=1.2, label=f"kept: epoch {best[0]}")
+            right = axes.twinx()
+            right.spines["right"].set_visible(True)
+            right.grid(visible=False)
+            shares = [100 * share for _, _, share in seen]
+            right.plot(epochs, shares, "D:", color=_GREEN, markersize=4, label="validation accuracy")
+            right.set_ylabel("validation accuracy (%)", color=_GREEN)
+            axes.plot([], [], "D:", color=_GREEN, markersize=4, label="validation accuracy")
+        axes.set_ylim(bottom=0)
+        axes.set_xticks([row.epoch for row in history][:: 1 + len(history) // 12])
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("nats")
+        _head(figure, axes, title)
+        _save(figure, path)
+
+
+def rate_finder(curve: RateCurve, path: Path, *, title: str = "") -> None:
+    """Draw the loss against the learning rate of a range test, and the rate that it suggests.
+
+    Raises OptionError where the file cannot be written.
+    """
+    with _figure(7.0, 4.2) as (figure, axes):
+        axes.plot(curve.rates, curve.losses, color=_BLUE, linewidth=1.5)
+        axes.axvline(curve.suggestion, color=_ORANGE, linestyle="--", linewidth=1.5, label=f"suggested: {curve.suggestion:.2g}")
+        axes.set_xscale("log")
+        axes.set_xlabel("learning rate of the topmost stage")
+        axes.set_ylabel("loss, smoothed (nats)")
+        _head(figure, axes, title)
+        _save(figure, path)
+
+
+def plot_depths(figures: DepthFigures, path: Path, *, title: str = "") -> None:
+    """Draw the accuracy of every stage with its interval, and the suggested cut.
+
+    Parameters
+    ----------
+    path
+        A ``.png`` or ``.svg`` file.
+    title
+        What was measured; by default that is not said.
+
+    Raises
+    ------
+    OptionError
+        The file cannot be written.
+    """
+    stages, joined, suggestion = figures.stages, figures.together, figures.suggestion
+    names = [one.stage for one in stages]
+    end = len(names)
+    cut = names.index(suggestion.cut) if suggestion.cut in names else end
+    trained = f"retrain from {suggestion.cut}" if suggestion.cut in names else "none, the head alone"
+    with _figure(1.6 + 0.8 * max(7, end + 1), 4.6) as (figure, axes):
+        axes.axvspan(cut - 0.5, end - 0.5, color=_PALE, zorder=0, linewidth=0)
+        axes.axvline(cut - 0.5, color=_ORANGE, linestyle="--", linewidth=1.5, zorder=1, label=f"suggested cut: {trained}")
+        shares = [100 * one.accuracy for one in (*stages, joined)]
+        axes.plot(range(end), shares[:end], color=_BLUE, linewidth=1.5, zorder=2)
+        _interval_bars(axes, range(end), stages, _BLUE, "o")
+        _interval_bars(axes, [end], [joined], _GREEN, "D")
+        best = names.index(figures.best)
+        axes.plot(best, shares[best], "o", markersize=13, markerfacecolor="none", markeredgecolor=_BLUE, zorder=4,
+                  linestyle="none", label="best stage")  # fmt: skip
+        chance = 100 * figures.largest_class
+        axes.axhline(chance, color=_GREY, linestyle=":", linewidth=1.4, zorder=1, label="largest class")
+        for place, one in enumerate((*stages, joined)):
+            axes.annotate(f"{shares[place]:.1f}", (place, 100 * one.interval[1]), (0, 5), textcoords="offset points",
+                          ha="center", fontsize=9)  # fmt: skip
+        many = end > 6
+        axes.set_xlim(-0.5, end + 0.5)
+        axes.set_xticks(range(end + 1), [*names, joined.stage], rotation=30 if many else 0, ha="right" if many else "center",
+                        rotation_mode="anchor")  # fmt: skip
+        axes.grid(axis="x", visible=False)
+        _fit_percent(axes, [chance, *(100 * one for depth in (*stages, joined) for one in depth.interval)])
+        axes.set_xlabel("stage whose pooled output is read, from the image upwards")
+        axes.set_ylabel(f"accuracy in {figures.folds} folds (%)")
+        _head(figure, axes, title)
+        _save(figure, path)
+
+
+def plot_comparison(rows: Sequence[BackboneFigures], path: Path, *, title: str = "") -> None:
+    """Draw accuracy with its interval against the seconds that 1,000 images take, and the Pareto front.
+
+    Parameters
+    ----------
+    rows
+        One or more, as ``side_by_side`` gives them.
+    path
+        A ``.png`` or ``.svg`` file.
+    title
+        What was measured; by default that is not said.
+
+    Raises
+    ------
+    OptionError
+        No rows, or a file that cannot be written.
+    """
+    if not rows:
+        raise OptionError("plot_comparison: needs one backbone or more, got none")
+    with _figure(7.8, 5.2) as (figure, axes):
+        axes.set_xscale("log")
+        seconds = [one.cost.seconds_per_1000 for one in rows]
+        front = sorted((one.cost.seconds_per_1000, 100 * one.accuracy) for one in rows if one.on_front)
+        axes.plot(*zip(*front, strict=True), color=_BLUE, linewidth=1.2, linestyle="--", zorder=1)
+        for some, colour, marker, label in (
+            ([one for one in rows if one.on_front], _BLUE, "o", "on the Pareto front"),
+            ([one for one in rows if not one.on_front], _ORANGE, "s", "another is quicker and no worse"),
+        ):
+            _interval_bars(axes, [one.cost.seconds_per_1000 for one in some], some, colour, marker, label)
+        axes.set_xlim(min(seconds) / 1.7, max(seconds) * 1.7)
+        _fit_percent(axes, [100 * one for row in rows for one in row.interval])
+        _plain_log_ticks(axes)
+        axes.set_xlabel("seconds per 1,000 images, frozen pass from files (logarithmic)")
+        axes.set_ylabel("accuracy out of fold (%)")
+        _head(figure, axes, title)
+        _label_points(figure, axes, rows, front)
+        _save(figure, path)
+
+
+def _plain_log_ticks(axes: Axes) -> None:
+    """Ticks at 1, 2 and 5 times the powers of ten, as plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if high / low < 300 else (1,)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _interval_bars(
+    axes: Axes, places: Sequence[float], rows: Sequence[Depth] | Sequence[BackboneFigures], colour: str, marker: str, label: str = ""
+) -> None:
+    """Points of accuracy in percent, with their intervals."""
+    if not rows:
+        return
+    shares = [100 * one.accuracy for one in rows]
+    below = [max(100 * (one.accuracy - one.interval[0]), 0) for one in rows]
+    above = [max(100 * (one.interval[1] - one.accuracy), 0) for one in rows]
+    axes.errorbar(places, shares, yerr=[below, above], fmt=marker, color=colour, markersize=6.5, elinewidth=1.3, capsize=3.5, zorder=3)
+    if label:
+        axes.plot([], [], marker, color=colour, markersize=6.5, label=label)
+
+
+def _printable(name: str) -> str:
+    """A name that may come from a file system whose bytes are not UTF-8."""
+    return name.encode("utf-8", "replace").decode("utf-8")
+
+
+def _fit_percent(axes: Axes, values: Sequence[float]) -> None:
+    """Limits of the axis of per cent: all of the values and some room; ticks within 0 and 100 alone."""
+    span = max(max(values) - min(values), 5.0)
+    low, high = min(values) - 0.06 * span, max(values) + 0.1 * span
+    axes.set_ylim(low, high)
+    axes.set_yticks([tick for tick in axes.get_yticks() if max(low, 0) <= tick <= min(high, 100)])
+    axes.set_ylim(low, high)
+
+
+def _head(figure: Figure, axes: Axes, title: str) -> None:
+    """The title, and under it the legend in one row, above the axes: there it covers nothing."""
+    if title:
+        figure.suptitle(_printable(title), x=0.01, ha="left", fontsize=11.5)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.005), ncols=3, frameon=False, fontsize=8.5, borderaxespad=0.2,
+                handletextpad=0.5, columnspacing=1.6)  # fmt: skip
+
+
+def _label_points(
+    figure: Figure, axes: Axes, rows: Sequence[BackboneFigures], front: Sequence[tuple[float, float]]
+) -> None:
+    """Write each name beside its point, where it covers no other name, no point, no interval bar and not the front.
+
+    Places are tried from near to far; a name that ends far from its point is tied to it by a thin line.
+    """
+    from matplotlib.transforms import Bbox
+
+    figure.canvas.draw()  # only now is it known where things stand
+    scale = figure.dpi / 72
+    points = [(one.cost.seconds_per_1000, 100 * one.accuracy) for one in rows]
+    taken: list[Bbox] = []
+    for (x, y), one in zip(points, rows, strict=True):
+        low, middle, high = axes.transData.transform([(x, 100 * one.interval[0]), (x, y), (x, 100 * one.interval[1])])
+        taken.append(Bbox.from_extents(low[0] - 4 * scale, low[1], low[0] + 4 * scale, high[1]))
+        taken.append(Bbox.from_extents(*(middle - 6 * scale), *(middle + 6 * scale)))
+    corners = axes.transData.transform(front)
+    for start, stop in pairwise(corners):
+        taken += _steps(start, stop, 2 * scale)
+    inside = axes.get_window_extent()
+    names: list[Bbox] = []
+    for (x, y), one in zip(points, rows, strict=True):
+        best, least = (10.0, 0.0), float("inf")
+        for offset in ((right * far, up * far) for far in _FAR for right, up in _WAYS):
+            box, line = _label(axes, (x, y), one.name, offset, drawn=False)
+            cover = _outside(box, inside) + sum(_overlap(box, other) for other in (*taken, *names))
+            cover += sum(_overlap(step, other) for step in line for other in names)
+            if cover < least:
+                best, least = offset, cover
+            if least == 0:
+                break
+        box, line = _label(axes, (x, y), one.name, best, drawn=True)
+        names.append(box)
+        taken += line
+
+
+def _label(
+    axes: Axes, point: tuple[float, float], name: str, offset: tuple[float, float], *, drawn: bool
+) -> tuple[Bbox, list[Bbox]]:
+    """A name at an offset, in points of print, from its point; kept in the picture, or tried only.
+
+    Returns where it lies, in pixels, and the steps of the line that ties it to its point, where it is far from it.
+    """
+    from matplotlib.text import Text
+
+    right = offset[0] >= 0
+    far = max(map(abs, offset)) > 14
+    line = {"arrowstyle": "-", "color": _GREY, "linewidth": 0.7, "shrinkA": 1, "shrinkB": 5, "relpos": (0 if right else 1, 0.5)}
+    text = axes.annotate(_printable(name), point, offset, textcoords="offset points", ha="left" if right else "right", va="center",
+                         fontsize=9, arrowprops=line if far else None, zorder=5)  # fmt: skip
+    text.update_positions(axes.figure.canvas.get_renderer())  # type: ignore[union-attr]  # Agg's canvas has one
+    box = Text.get_window_extent(text).padded(2)
+    if not drawn:
+        text.remove()
+    start = axes.transData.transform(point)
+    return box, _steps(start, np.array((box.x0 if right else box.x1, (box.y0 + box.y1) / 2))) if far else []
+
+
+def _steps(start: np.ndarray, stop: np.ndarray, width: float = 2) -> list[Bbox]:
+    """A line between two points, (2,) each, as a row of small boxes; in pixels."""
+    from matplotlib.transforms import Bbox
+
+    places = start + np.linspace(0.08, 1, 40)[:, None] * (stop - start)
+    return [Bbox.from_extents(*(place - width / 2), *(place + width / 2)) for place in places]
+
+
+def _overlap(one: Bbox, other: Bbox) -> float:
+    """The area that two boxes share, in square pixels."""
+    width = min(one.x1, other.x1) - max(one.x0, other.x0)
+    height = min(one.y1, other.y1) - max(one.y0, other.y0)
+    return max(width, 0) * max(height, 0)
+
+
+def _outside(box: Bbox, frame: Bbox) -> float:
+    """The area of a box that lies outside a frame, in square pixels."""
+    return box.width * box.height - _overlap(box, frame)
+
+
+@contextmanager
+def _figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
+    """A figure in inches with one pair of axes, in the look of the house; to be saved before the context ends."""
+    from matplotlib import style
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    # From matplotlib's defaults, not from the user's own file: the same picture everywhere.
+    # A sign that the font lacks is drawn as a box; that need not be said.
+    with style.context(["default", _LOOK]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure, figure.add_subplot()
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Write a figure in the format of the path's ending, whole or not at all."""
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in ("png", "svg"):
+        raise OptionError(f"{path}: a picture is written as .png or .svg")
+    part = path.with_name(f".{path.name}-{os.getpid()}")
+    # Neither the date nor matplotlib's version: the same result gives the same file.
+    unsaid = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+    try:
+        figure.savefig(part, format=kind, metadata=unsaid)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OptionError(f"{path}: cannot be written ({error.strerror or error})") from error

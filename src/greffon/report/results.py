@@ -1,0 +1,60 @@
+"""A folder of figures: JSON for programs, and pictures of it for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from greffon.errors import OptionError
+from greffon.model import write_json
+
+__all__ = ["check_results_folder", "write_results"]
+
+
+def check_results_folder(folder: Path, data: Path) -> None:
+    """Raises OptionError where results cannot go into a folder, before the work that they come from.
+
+    They do not go into the data either: the next run would take the pictures for some of it.
+    """
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise OptionError(f"--out {folder}: is a file, expected a folder to write into")
+        if data.is_dir() and folder.resolve().is_relative_to(data.resolve()):
+            what = f"--out {folder}: lies in the data, where its pictures would pass for photos"
+            raise OptionError(what, hint="Give a folder elsewhere.")
+    except (OSError, ValueError) as error:
+        if isinstance(error, OptionError):
+            raise
+        raise OptionError(f"--out {folder}: cannot be used ({getattr(error, 'strerror', None) or error})") from error
+
+
+def write_results(folder: Path, name: str, values: Mapping[str, Any], draw: Callable[[Path], None]) -> tuple[Path, ...]:
+    """Write ``NAME.json``, and the same picture as ``NAME.png`` and ``NAME.svg``. Earlier ones are replaced.
+
+    Parameters
+    ----------
+    values
+        JSON values.
+    draw
+        Writes the picture to a path, in the format that its ending tells.
+
+    Returns
+    -------
+    The three files.
+
+    Raises
+    ------
+    OptionError
+        Something cannot be written.
+    """
+    table = folder / f"{name}.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(table, values)
+    except OSError as error:
+        raise OptionError(f"--out {folder}: cannot be written ({error.strerror or error})") from error
+    pictures = (folder / f"{name}.png", folder / f"{name}.svg")
+    for picture in pictures:
+        draw(picture)
+    return table, *pictures

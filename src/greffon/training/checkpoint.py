@@ -1,0 +1,124 @@
+"""A training run on disk, after each epoch: one safetensors file, whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from greffon.errors import ModelError, StoreError
+
+__all__ = ["Checkpoint", "flat_optimizer", "load_checkpoint", "load_optimizer", "save_checkpoint"]
+
+_LAYOUT = 1
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """Everything that the rest of a run depends on. Random numbers do not: each epoch draws its own from the seed.
+
+    Parameters
+    ----------
+    configuration
+        What the run was started with, as JSON values: a checkpoint goes on with the same alone.
+    progress
+        Where it stands, as JSON values: finished epochs, history, best epoch.
+    tensors
+        Of the module (``now.``), of the best one up to here (``best.``), of the moving average (``average.``) and of the
+        optimiser (``optimizer.``).
+    """
+
+    configuration: Mapping[str, Any]
+    progress: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose name begins with ``prefix.``, without it."""
+        return {name[len(prefix) + 1 :]: tensor for name, tensor in self.tensors.items() if name.startswith(f"{prefix}.")}
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint in the place of the last one. Raises StoreError, and leaves the last one as it is."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    part = path.with_name(f".{path.name}-{os.getpid()}")
+    about = {"layout": _LAYOUT, "configuration": dict(checkpoint.configuration), "progress": dict(checkpoint.progress)}
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in checkpoint.tensors.items()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, part, metadata={"greffon": json.dumps(about, sort_keys=True, allow_nan=True)})
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        part.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or str(error)
+        raise StoreError(f"{path}: the checkpoint cannot be written ({reason})",
+                         hint="Free some space, and run it again with --resume.") from error  # fmt: skip
+
+
+def load_checkpoint(path: Path, configuration: Mapping[str, Any]) -> Checkpoint | None:
+    """The checkpoint of a run, or None where it has not come to one.
+
+    Raises
+    ------
+    ModelError
+        It is damaged, or belongs to another configuration: the differences are named.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.exists():
+        return None
+    tensors: dict[str, Tensor] = {}
+    try:
+        with safe_open(path, "pt") as file:
+            about = json.loads((file.metadata() or {}).get("greffon", "null"))
+            for name in file.keys():  # noqa: SIM118  # not a dict
+                tensors[name] = file.get_tensor(name)
+        if not isinstance(about, dict) or about.get("layout") != _LAYOUT:
+            raise ValueError("it is not a checkpoint of this version of greffon")
+        found, progress = about["configuration"], about["progress"]
+        if not isinstance(found, dict) or not isinstance(progress, dict):
+            raise ValueError("its description is damaged")
+    except (OSError, SafetensorError, ValueError, KeyError, RecursionError) as error:
+        raise ModelError(f"{path}: the checkpoint cannot be read ({str(error)[:200]})", hint="Start again without --resume.") from error
+    wanted = json.loads(json.dumps(dict(configuration)))
+    if found != wanted:
+        names = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
+        told = "; ".join(f"{name} was {_short(found.get(name))}, is {_short(wanted.get(name))}" for name in names[:6])
+        raise ModelError(f"{path}: the checkpoint belongs to another configuration: {told}",
+                         hint="Give the options of the first run, or start again without --resume.")  # fmt: skip
+    return Checkpoint(found, progress, tensors)
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def flat_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What an optimiser remembers, by number of parameter and name."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{number}.{name}": torch.as_tensor(value)
+        for number, one in state.items()
+        for name, value in one.items()
+        if value is not None
+    }
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, flat: Mapping[str, Tensor]) -> None:
+    """The inverse of ``flat_optimizer``, for an optimiser of the same parameters."""
+    state: dict[int, dict[str, Any]] = {}
+    for key, tensor in flat.items():
+        number, _, name = key.partition(".")
+        state.setdefault(int(number), {})[name] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

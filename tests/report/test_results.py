@@ -1,0 +1,40 @@
+"""The folder of figures: what goes into it, and what must not be one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from greffon.errors import OptionError
+from greffon.report import check_results_folder, write_results
+
+
+def test_a_table_and_two_pictures_are_written_and_replaced(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "er"
+    for number in (1, 2):
+        text = f"picture {number}"
+        files = write_results(folder, "depth", {"n": number}, lambda path, text=text: [path.write_text(text + path.suffix)].clear())
+        assert files == (folder / "depth.json", folder / "depth.png", folder / "depth.svg")
+        assert json.loads((folder / "depth.json").read_text()) == {"n": number}
+        assert (folder / "depth.svg").read_text() == f"picture {number}.svg"
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_folders_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    (photos / "cat").mkdir(parents=True)
+    check_results_folder(tmp_path / "new", photos)
+    check_results_folder(tmp_path, photos)
+    check_results_folder(tmp_path / "photos-depth", photos)
+    for inside in (photos, photos / "cat", photos / "new", photos / "cat" / ".." / "x"):
+        with pytest.raises(OptionError, match="lies in the data"):
+            check_results_folder(inside, photos)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OptionError, match="is a file"):
+        check_results_folder(tmp_path / "file", photos)
+    with pytest.raises(OptionError, match="cannot be used"):
+        check_results_folder(Path("a\0b"), photos)
+    with pytest.raises(OptionError, match="cannot be written"):
+        write_results(tmp_path / "file" / "x", "depth", {}, lambda path: None)
