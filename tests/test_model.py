@@ -254,7 +254,7 @@ def test_where_openvino_is_absent_float32_is_used_and_that_is_said(
     model: Model, cheap: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_model(cheap, tmp_path / "cheap")
-    monkeypatch.setitem(sys.modules, "openvino", None)  # type: ignore[arg-type]  # importing it then fails
+    monkeypatch.setitem(sys.modules, "openvino", None)
     listener = Silent()
     told = load_model(tmp_path / "cheap").predict(PHOTOS, progress=listener)
     assert np.array_equal(told.probabilities, model.predict(PHOTOS).probabilities)

@@ -255,7 +255,7 @@ def test_a_network_that_cannot_be_quantised(clock: Callable[..., list[str]], mon
 
 
 def test_without_openvino(clock: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "openvino", None)  # type: ignore[arg-type]  # importing it then fails
+    monkeypatch.setitem(sys.modules, "openvino", None)
     clock(float32=10, bfloat16=5)
     engine, choice = choose(images=LONG)
     assert engine.precision == "float32"
@@ -321,7 +321,7 @@ def test_a_plan_is_followed_without_measuring(monkeypatch: pytest.MonkeyPatch) -
     def never(*_: object) -> None:
         raise AssertionError("it was measured")
 
-    for name in ("_rate", "nearness", "class_means_right"):
+    for name in ("_rate", "compared", "class_means_right"):
         monkeypatch.setattr(f"greffon.activations.choosing.{name}", never)
     for precision in ("auto", "float32"):
         engine, followed = choose(precision, plan=plan)
