@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from contestants import ContestantError, Run, run_script, run_train, train_answer, turns
 from drawn import encode, photo, write_classes
-from jobs import make_job
-from peers.job import Answer, Job, Stopwatch, read_answer, read_job, read_weights
-from side_by_side import agreement, ratios, summary
-
 from greffon.activations import Tap, TorchEngine, pixels_of
 from greffon.backbones import Backbone, load_backbone
 from greffon.errors import OptionError
+from jobs import make_job
+from peers.job import Answer, Job, Stopwatch, read_answer, read_job, read_weights
+from side_by_side import agreement, ratios, summary
 
 SIZE = 32
 PYTHON = Path(sys.executable)
