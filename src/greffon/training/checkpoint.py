@@ -116,9 +116,15 @@ def flat_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, flat: Mapping[str, Tensor]) -> None:
-    """The inverse of ``flat_optimizer``, for an optimiser of the same parameters."""
+    """The inverse of ``flat_optimizer``, for an optimiser of the same parameters.
+
+    What belongs to a parameter is laid out in memory as that is: the fused AdamW goes through both as they lie.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for key, tensor in flat.items():
         number, _, name = key.partition(".")
-        state.setdefault(int(number), {})[name] = tensor
+        like = parameters[int(number)]
+        laid_out = torch.empty_like(like, dtype=tensor.dtype).copy_(tensor) if tensor.shape == like.shape else tensor
+        state.setdefault(int(number), {})[name] = laid_out
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
