@@ -458,6 +458,8 @@ def _harmless(place: tuple[str | int, ...], value: Any, about: Any) -> bool:
         return len(place) == 2 and isinstance(value, str)
     if place[0] == "preprocess":  # other numbers, or one that has a default
         return len(place) > 1 and (value is ... or isinstance(value, (bool, int, float)))
+    if place == ("keep",):  # folders of before fine-tuning have none
+        return value is ...
     if place == ("head", "temperature"):
         return type(value) in (int, float) and value > 0
     return place == ("head", "k") and type(value) is int and 1 <= value <= 9
