@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from contestants import ContestantError, Run, run_script, run_train, train_answer, turns
 from drawn import encode, photo, write_classes
-from jobs import make_job
-from peers.job import Answer, Job, Stopwatch, read_answer, read_job, read_weights
-from side_by_side import agreement, ratios, summary
-
 from greffon.activations import Tap, TorchEngine, pixels_of
 from greffon.backbones import Backbone, load_backbone
 from greffon.errors import OptionError
+from job_folder import make_job
+from peers.job import Answer, Job, Stopwatch, read_answer, read_job, read_weights
+from side_by_side import agreement, ratios, summary
 
 SIZE = 32
 PYTHON = Path(sys.executable)
@@ -135,8 +135,8 @@ def test_a_missing_environment_says_how_to_make_it() -> None:
 
 
 def test_a_contestant_that_fails_is_told_with_its_last_words(tmp_path: Path) -> None:
-    with pytest.raises(ContestantError, match=r"(?s)torch_frozen.py .*ended with 1.*FileNotFoundError"):
-        run_script(PYTHON, "peers/torch_frozen.py", [str(tmp_path)])
+    with pytest.raises(ContestantError, match=r"(?s)keras_head.py .*ended with 1.*No module named 'keras'"):
+        run_script(PYTHON, "peers/keras_head.py", [str(tmp_path)])  # in an environment that has no Keras
 
 
 # --- for real -----------------------------------------------------------------------------------------------------

@@ -150,7 +150,7 @@ def test_a_picture_is_one_that_others_can_open(depths: DepthFigures, tmp_path: P
 
 
 def test_names_in_any_script_give_no_warning(tmp_path: Path) -> None:
-    compared = rows(("модель", 0.9, 10.0), ("花 $x", 0.8, 5.0), ("a$b$c_{d}", 0.7, 2.0), ("\udce9t\udce9", 0.6, 1.0))
+    compared = rows(("модель", 0.9, 10.0), ("花 $x", 0.8, 5.0), ("a$b$c_{d}", 0.7, 2.0), (r"$\frac$", 0.65, 1.5), ("\udce9t\udce9", 0.6, 1.0))
     plot_comparison(compared, tmp_path / "x.png", title="写真 \udcff $unclosed")
     plot_comparison(compared, tmp_path / "x.svg", title="写真 \udcff $unclosed")
     assert "a$b$c_{d}" in written(tmp_path / "x.svg")

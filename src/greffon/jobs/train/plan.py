@@ -26,8 +26,10 @@ class Plan:
 
     Parameters
     ----------
+    wanted
+        What was asked for: cut, views, and how they are kept.
     layout
-        Cut, views, and how they are kept.
+        What is done; where the disk is too small it is another.
     engine
         Of the frozen part.
     recipe
@@ -38,6 +40,7 @@ class Plan:
         What was changed of the wishes, or "".
     """
 
+    wanted: Layout
     layout: Layout
     engine: Choice
     recipe: Recipe
@@ -46,12 +49,9 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        layout = self.layout
         return {
-            "cut": layout.cut,
-            "views": layout.views,
-            "keep": layout.keep,
-            "recompute": layout.recompute,
+            "wanted": self.wanted.to_dict(),
+            "layout": self.layout.to_dict(),
             "engine": self.engine.to_dict(),
             "recipe": self.recipe.to_dict(),
             "costs": self.costs.to_dict(),
@@ -62,9 +62,9 @@ class Plan:
     def from_dict(cls, values: Mapping[str, Any]) -> Plan:
         """The inverse of ``to_dict``. Raises OptionError where something is missing or cannot be."""
         try:
-            layout = Layout(str(values["cut"]), int(values["views"]), str(values["keep"]), bool(values["recompute"]))
-            costs = Costs(**values["costs"])
-            return cls(layout, Choice.from_dict(values["engine"]), Recipe.from_dict(values["recipe"]), costs, str(values["why"]))
+            wanted, layout, costs = Layout(**values["wanted"]), Layout(**values["layout"]), Costs(**values["costs"])
+            engine, recipe = Choice.from_dict(values["engine"]), Recipe.from_dict(values["recipe"])
+            return cls(wanted, layout, engine, recipe, costs, str(values["why"]))
         except (KeyError, TypeError, ValueError) as error:
             raise OptionError(f"the plan of a run is damaged ({type(error).__name__}: {str(error)[:160]})") from error
 

@@ -170,15 +170,17 @@ def _planned(
     dataset, network = task.dataset, task.network
     training, val = len(dataset.where("train")), len(dataset.where("val"))
     others = len(dataset) - training
+    wanted = Layout(cut, wishes.views, wishes.keep)
     if earlier is not None:
         layout = earlier.layout
+        if not wishes.minutes:
+            _must_be_the_same(wanted, earlier.wanted)
         network.position(layout.cut)
         engine, _ = _engine(task, layout, training, others, earlier)
         before = earlier.recipe
         epochs = before.epochs if wishes.minutes else recipe.epochs
         settled = replace(recipe, winograd=before.winograd, precision=before.precision, epochs=epochs)
         return replace(earlier, recipe=settled), engine
-    wanted = Layout(cut, wishes.views, wishes.keep)
     engine, choice = _engine(task, wanted, training, others, None)
     image = _an_image(task)
     below = time_pass(engine, network, image)
@@ -187,7 +189,17 @@ def _planned(
     if layout.cut != cut:
         engine, choice = _engine(task, layout, training, others, None)
     costs = estimate(network, layout, training, others, val, below, above, recipe)
-    return Plan(layout, choice, recipe, costs, why), engine
+    return Plan(wanted, layout, choice, recipe, costs, why), engine
+
+
+def _must_be_the_same(wanted: Layout, before: Layout) -> None:
+    """A plan belongs to what was asked for when it was made: something else asked for now would be passed over in silence."""
+    names = {"cut": "--unfreeze", "views": "--views", "keep": "--keep"}
+    for name, option in names.items():
+        now, then = getattr(wanted, name), getattr(before, name)
+        if now != then:
+            raise OptionError(f"{option} is {now}, and was {then} when the plan of the earlier run was made",
+                              hint=f"Give {option} {then}, or start without --resume and --plan.")  # fmt: skip
 
 
 def _engine(task: Task, layout: Layout, training: int, others: int, earlier: Plan | None) -> tuple[Engine, Any]:

@@ -149,7 +149,11 @@ def tuned_backbone(network: Backbone, cut: str, grown: Grown) -> Backbone:
         for link, module in zip(stage.links, trained, strict=True):  # type: ignore[call-overload]  # a ModuleList
             for name, tensor in module.state_dict().items():
                 tensors[f"{link}.{name}"] = tensor.detach().cpu().to(memory_format=torch.contiguous_format).clone()
-    return Backbone(blueprint(network.plan.entry), tensors)
+    entry, names = network.plan.entry, ", ".join(stage.name for stage in stages)
+    # The name stays, for it says how the network is built; whose weights they are is no longer the same.
+    whose = f"{entry.weights_of.partition(';')[0]}; {names} fine-tuned with greffon"
+    tuned = replace(entry, weights_of=whose, fingerprint="", wheel=None, download=None, hub="")
+    return Backbone(blueprint(tuned), tensors)
 
 
 def _probabilities_of(tuned: FineTuned, source: Source, samples: Samples, block: int = 256) -> np.ndarray:
