@@ -63,8 +63,12 @@ $(READY): pyproject.toml constraints.txt
 
 DATA ?= ../shared/data
 KERAS := benchmarks/.venv-keras
+FASTAI := benchmarks/.venv-fastai
 
-.PHONY: bench-pass bench-memory bench-accuracy
+# Others' columns. The table's own counts of photos, rounds and epochs take hours: make bench-table.
+SIDE := $(BIN)/python benchmarks/side_by_side.py
+
+.PHONY: bench-pass bench-memory bench-accuracy bench-finetune bench-table bench-gain
 
 bench-pass: $(READY) ## the frozen pass against the bare network
 	@$(BIN)/python benchmarks/frozen_pass.py $(DATA)/trash --images 2000
@@ -76,7 +80,29 @@ bench-memory: $(READY) ## memory of the frozen pass, 1,000 to 20,000 images
 bench-accuracy: $(READY) $(KERAS)/.installed ## accuracy in five folds, beside Keras holding the same tensors
 	@$(BIN)/python benchmarks/accuracy.py $(DATA)/cats_dogs $(DATA)/flowers
 
+bench-finetune: $(READY) $(KERAS)/.installed $(FASTAI)/.installed ## greffon beside PyTorch, Keras and fastai, on few photos
+	@$(SIDE) frozen-torch $(DATA)/cats_dogs --images 64 --rounds 3
+	@$(SIDE) frozen-keras $(DATA)/cats_dogs --images 64 --rounds 3
+	@$(SIDE) epoch $(DATA)/cats_dogs --images 72 --rounds 2 --epochs 2
+	@$(SIDE) finetune-fastai $(DATA)/cats_dogs --images 96 --rounds 1 --epochs 4
+	@$(SIDE) head-keras $(DATA)/flowers --images 150 --rounds 1 --epochs 4
+
+bench-table: $(READY) $(KERAS)/.installed $(FASTAI)/.installed ## the same with the counts of the table; hours
+	@$(SIDE) frozen-torch $(DATA)/cats_dogs --images 256 --rounds 5
+	@$(SIDE) frozen-keras $(DATA)/cats_dogs --images 256 --rounds 5
+	@$(SIDE) epoch $(DATA)/cats_dogs --images 240 --rounds 3 --epochs 3
+	@$(SIDE) finetune-fastai $(DATA)/cats_dogs --images 0 --rounds 1 --epochs 10
+	@$(SIDE) head-keras $(DATA)/flowers --images 0 --rounds 1 --epochs 10
+
+bench-gain: $(READY) ## fine-tuning against feature extraction in five folds; hours, and it can be interrupted
+	@$(BIN)/python benchmarks/finetuning_accuracy.py $(DATA)/trash $(DATA)/flowers $(DATA)/photo_art/photo $(DATA)/photo_art/art_painting
+
 $(KERAS)/.installed:
 	@$(PYTHON) -m venv $(KERAS)
 	@$(KERAS)/bin/python -m pip install tensorflow==2.21.0 scikit-learn pillow
+	@touch $@
+
+$(FASTAI)/.installed:
+	@$(PYTHON) -m venv $(FASTAI)
+	@$(FASTAI)/bin/python -m pip install fastai==2.8.12 torch==2.15.0 torchvision==0.29.2
 	@touch $@

@@ -12,7 +12,18 @@ from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
-from greffon.activations import Activations, Engine, Photo, Store, Tap, compute, make_engine
+from greffon.activations import (
+    Activations,
+    Engine,
+    Photo,
+    QuantisedEngine,
+    QuantisedGraph,
+    Store,
+    Tap,
+    chosen_engine,
+    compute,
+    make_engine,
+)
 from greffon.backbones import Backbone
 from greffon.errors import ImageError, OptionError
 from greffon.heads import HEADS, Representation
@@ -35,7 +46,8 @@ class ImageFeatures(TransformerMixin, BaseEstimator):
     pool : {"mean", "max", "mean+max", "flatten"}
     size : int
         Pixels that the network sees; 0 is what it was trained with.
-    precision : {"auto", "bfloat16", "float32"}
+    precision : {"auto", "int8", "bfloat16", "float32"}
+        What the network runs in. ``"auto"`` and ``"int8"`` are settled by ``fit``, on its images.
     use_store : bool
         Whether features of files are kept on disk and found again. Arrays are not kept.
 
@@ -69,7 +81,7 @@ class ImageFeatures(TransformerMixin, BaseEstimator):
         self.use_store = use_store
 
     def fit(self, X: Sequence[Photo | str] | np.ndarray, y: object = None) -> ImageFeatures:
-        """Load the network. ``X`` is looked at, but nothing is learned from it.
+        """Load the network, and choose its precision on ``X``; nothing else is learned from it.
 
         Parameters
         ----------
@@ -78,11 +90,13 @@ class ImageFeatures(TransformerMixin, BaseEstimator):
         y
             Ignored.
         """
-        _photos("ImageFeatures", X)
+        photos = _photos("ImageFeatures", X)
         self._representation = Representation(self.stages, self.pool, "standard")  # type: ignore[arg-type]  # it checks
         # As they were when it was fitted: ``set_params`` tells of the next ``fit``, not of this one.
-        self._source = (self.backbone, self.size, self.precision)
-        self._load()
+        self._network = load_any_backbone(self.backbone, size=self.size)
+        self._engine, _ = chosen_engine(self._network, _tap(self.pool), self.precision, photos, Silent())
+        self._source = (self.backbone, self.size, self._engine.precision)
+        self._graph: QuantisedGraph | None = self._engine.graph if isinstance(self._engine, QuantisedEngine) else None
         empty = np.zeros((1, *self._engine.record[0]), self._engine.record[1])
         self.n_features_out_ = self._representation.take(empty, self._network.widths()).shape[1]
         return self
@@ -90,7 +104,10 @@ class ImageFeatures(TransformerMixin, BaseEstimator):
     def _load(self) -> None:
         backbone, size, precision = self._source
         self._network = load_any_backbone(backbone, size=size)
-        self._engine = make_engine(self._network, _tap(self._representation.pool), precision)
+        if self._graph is not None:
+            self._engine = QuantisedEngine(self._network, self._graph)
+        else:
+            self._engine = make_engine(self._network, _tap(self._representation.pool), precision)
 
     def transform(self, X: Sequence[Photo | str] | np.ndarray) -> np.ndarray:
         """n images to float32 (n, d). Raises ImageError for the first that cannot be read."""
@@ -139,7 +156,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):
         C of logistic and svm, alpha of ridge, k of knn; None: chosen.
     class_weights : {"auto", "balanced", "none"}
     size : int
-    precision : {"auto", "bfloat16", "float32"}
+    precision : {"auto", "int8", "bfloat16", "float32"}
     seed : int
     use_store : bool
         Whether features of files are kept on disk and found again. Arrays are not kept.
@@ -206,7 +223,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):
         classes, numbers = _classes(labels)
         network = load_any_backbone(self.backbone, size=self.size)
         tap = _tap(self.pool)
-        engine = make_engine(network, tap, self.precision)
+        engine, plan = chosen_engine(network, tap, self.precision, photos, Silent(), labels=numbers)
         found = _run(network, tap, engine, photos, self.use_store)
         _all_readable(photos, found)
         probe = fit_probe(
@@ -232,9 +249,10 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):
             head=probe.head,
             precision=engine.precision,
             training={"strategy": "feature extraction", "head": self.head, "strength": probe.strength, "seed": self.seed,
-                      "balanced": probe.balanced},
+                      "balanced": probe.balanced, "plan": plan.to_dict()},
             figures={},
             data={"images": len(photos)},
+            quantised=engine.graph if isinstance(engine, QuantisedEngine) else None,
         )  # fmt: skip
         return self
 

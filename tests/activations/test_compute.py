@@ -15,7 +15,7 @@ import pytest
 from small import network
 
 from drawn import encode, photo
-from greffon.activations import Activations, LocalExecutor, Photo, Store, Tap, TorchEngine, compute, digest_of
+from greffon.activations import Activations, Job, LocalExecutor, Photo, Store, Tap, TorchEngine, compute, digest_of
 from greffon.activations.compute import key_for
 from greffon.errors import ImageError, StoreError
 from greffon.progress import Silent
@@ -143,6 +143,7 @@ class Counting:
     """An engine whose result is the size of its batch, as that of some networks depends on it in the last bits."""
 
     fingerprint, batch, record = "counts", 8, ((1,), "float32")
+    precision, tap = "float32", TAP
 
     def run(self, images: np.ndarray) -> np.ndarray:
         return np.full((len(images), 1), len(images), np.float32)
@@ -187,6 +188,7 @@ class Failing:
     def __init__(self, engine: TorchEngine, at: int, error: BaseException) -> None:
         self.engine, self.left, self.error = engine, at, error
         self.fingerprint, self.batch, self.record = engine.fingerprint, engine.batch, engine.record
+        self.precision, self.tap = engine.precision, engine.tap
 
     def run(self, images: np.ndarray) -> np.ndarray:
         self.left -= 1
@@ -293,12 +295,12 @@ def test_another_executor_may_bring_the_images_in_any_order(
 ) -> None:
     class Backwards:
         def run(
-            self, photos: Sequence[Photo], digests: Sequence[str], preprocess: object, engine: TorchEngine
+            self, jobs: Sequence[Job], preprocess: object, engine: TorchEngine
         ) -> Iterator[tuple[list[int], np.ndarray, dict[int, str]]]:
-            assert list(digests) == [digest_of(one) for one in photos]
-            values = expected([one for one in photos if isinstance(one, Path)], engine)
+            assert [job.digest for job in jobs] == [digest_of(job.photo) for job in jobs]
+            values = expected([job.photo for job in jobs if isinstance(job.photo, Path)], engine)
             yield [], np.zeros((0,)), {5: "lost on the way"}
-            for i in reversed(range(len(photos))):
+            for i in reversed(range(len(jobs))):
                 if i != 5:
                     yield [i], values[i : i + 1], {}
 
@@ -313,6 +315,7 @@ def test_the_pipeline_keeps_the_network_busy(tmp_path: Path) -> None:
 
     class Sleeping:
         fingerprint, batch, record = "sleeps", 8, ((4,), "float32")
+        precision, tap = "float32", TAP
 
         def run(self, images: np.ndarray) -> np.ndarray:
             time.sleep(0.08)  # 100 images a second
@@ -329,6 +332,7 @@ def test_the_pipeline_keeps_the_network_busy(tmp_path: Path) -> None:
 
 MEMORY = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 from greffon.activations import LocalExecutor, Store, Tap, TorchEngine, compute
 from greffon.progress import Silent
@@ -354,8 +358,8 @@ folder = Path(sys.argv[2])
 photos = [folder / f"{i % 50}.png" for i in range(n)]
 class Decoding:
     'The local executor, with the digests left unchecked: the same 50 files stand for n.'
-    def run(self, photos, digests, preprocess, engine):
-        return LocalExecutor().run(photos, [""] * len(photos), preprocess, engine)
+    def run(self, jobs, preprocess, engine):
+        return LocalExecutor().run([replace(job, digest="") for job in jobs], preprocess, engine)
 found = compute(photos, backbone, Tap("pooled"), engine, store=Store(folder / "store"), progress=listener,
                 digests=[f"{i:064x}" for i in range(n)], executor=Decoding())
 assert found.computed == n, found.failed

@@ -130,6 +130,8 @@ class Sleeper:
     """An engine that takes ten milliseconds an image and finds nothing."""
 
     fingerprint = "sleeper"
+    precision = "float32"
+    tap = Tap("pooled")
     batch = 4
     record = ((6,), "float32")
 

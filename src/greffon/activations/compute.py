@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
-import threading
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol, final
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import final
 
 import numpy as np
 
 from greffon.activations.engines import Engine, Tap
+from greffon.activations.executing import Executor, Job, LocalExecutor, Photo, digest_of
 from greffon.activations.shelf import Key, Shelf
 from greffon.activations.store import Store
 from greffon.backbones import Backbone, fingerprint
 from greffon.errors import ImageError, StoreError
-from greffon.images import Limits, Preprocess, read_bytes
+from greffon.images import PLAIN, View
 from greffon.progress import Progress
 
-__all__ = ["Activations", "Batch", "Executor", "LocalExecutor", "Photo", "compute", "digest_of", "key_for", "pixels_of"]
+__all__ = ["Activations", "compute", "compute_views", "key_for"]
 
-#: An image: where it lies, or its pixels, uint8 (h, w, 3) RGB.
-Photo = Path | np.ndarray
-
-#: Positions, their records (len(positions), *shape), and the reasons of failures by position.
-Batch = tuple[list[int], np.ndarray, dict[int, str]]
-
-_LIMITS = Limits()
 #: Records wait in memory until there are enough of them for a commit, or until they are this large together.
 _PENDING_BYTES = 2**26
 
@@ -90,107 +79,6 @@ class Activations:
         return self.batch(range(len(self)))
 
 
-class Executor(Protocol):
-    """Where the frozen part runs."""
-
-    def run(
-        self, photos: Sequence[Photo], digests: Sequence[str], preprocess: Preprocess, engine: Engine
-    ) -> Iterator[Batch]:
-        """The records of all photos: every position comes once, in any order.
-
-        A file whose content no longer has its digest is a failure: its record would be kept under another's name.
-        """
-        ...
-
-
-@final
-class LocalExecutor:
-    """This process: threads read and decode ahead of the network, a bounded number of images far.
-
-    Parameters
-    ----------
-    workers
-        Threads that decode.
-    ahead
-        Batches that may lie decoded and waiting.
-    limits
-        Of an image file.
-    """
-
-    def __init__(self, workers: int = 2, ahead: int = 4, limits: Limits = _LIMITS) -> None:
-        self.workers = workers
-        self.ahead = ahead
-        self.limits = limits
-
-    def run(
-        self, photos: Sequence[Photo], digests: Sequence[str], preprocess: Preprocess, engine: Engine
-    ) -> Iterator[Batch]:
-        size = engine.batch
-        with ThreadPoolExecutor(self.workers, "greffon-decode", _yield_to_the_network) as pool:
-            waiting: deque[tuple[int, Future[np.ndarray]]] = deque()
-            upcoming = iter(range(len(photos)))
-            try:
-                while True:
-                    positions: list[int] = []
-                    images: list[np.ndarray] = []
-                    failed: dict[int, str] = {}
-                    while len(images) < size:
-                        for i in upcoming:
-                            task = pool.submit(pixels_of, photos[i], preprocess, self.limits, digests[i])
-                            waiting.append((i, task))
-                            if len(waiting) >= size * (self.ahead + 1):
-                                break
-                        if not waiting:
-                            break
-                        i, future = waiting.popleft()
-                        try:
-                            images.append(future.result())
-                            positions.append(i)
-                        except ImageError as error:
-                            failed[i] = error.what
-                    if not images and not failed:
-                        return
-                    if images:
-                        # The last batch is filled up: the same size for every image, so the same last bits.
-                        fill = [np.zeros_like(images[0])] * (size - len(images))
-                        yield positions, engine.run(np.stack(images + fill))[: len(images)], failed
-                    else:
-                        yield [], np.zeros((0,)), failed
-            finally:
-                for _, future in waiting:
-                    future.cancel()
-
-
-def _yield_to_the_network() -> None:
-    """Decoding threads step back where the processor is wanted: the network's threads wait for each other."""
-    with contextlib.suppress(AttributeError, OSError):
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
-
-
-def pixels_of(photo: Photo, preprocess: Preprocess, limits: Limits = _LIMITS, digest: str = "") -> np.ndarray:
-    """A photo as the network wants to see it, uint8 (height, width, 3).
-
-    Raises ImageError, also where a digest is given and the file's content has another by now.
-    """
-    if isinstance(photo, np.ndarray):
-        return preprocess.fit(photo)
-    data = read_bytes(photo, limits=limits)
-    if digest and hashlib.sha256(data).hexdigest() != digest:
-        raise ImageError(f"{photo}: was changed after it was first read")
-    return preprocess.read(data, limits=limits)
-
-
-def digest_of(photo: Photo, limits: Limits = _LIMITS) -> str:
-    """sha256 of an image's content: of the file's bytes, or of shape and pixels. Raises ImageError."""
-    if isinstance(photo, np.ndarray):
-        if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or not photo.size:
-            raise ImageError(f"an image array must be uint8 (h, w, 3), got {photo.dtype} {photo.shape}")
-        digest = hashlib.sha256(f"uint8 {photo.shape}".encode())
-        digest.update(np.ascontiguousarray(photo).data.cast("B"))
-        return digest.hexdigest()
-    return hashlib.sha256(read_bytes(photo, limits=limits)).hexdigest()
-
-
 def compute(
     photos: Sequence[Photo],
     backbone: Backbone,
@@ -202,6 +90,7 @@ def compute(
     digests: Sequence[str] | None = None,
     executor: Executor | None = None,
     commit_every: int = 64,
+    view: View = PLAIN,
 ) -> Activations:
     """The activations of every photo, from the store where it has them.
 
@@ -219,69 +108,139 @@ def compute(
         The digests of the photos, where they are known.
     executor
         Where it runs; this process, if None.
+    view
+        How each photo is looked at.
 
     Raises
     ------
     StoreError
         The store cannot be read or written.
     """
+    return compute_views(
+        photos, backbone, tap, engine, (view,), store=store, progress=progress, digests=digests, executor=executor,
+        commit_every=commit_every,
+    )[0]  # fmt: skip
+
+
+def compute_views(
+    photos: Sequence[Photo],
+    backbone: Backbone,
+    tap: Tap,
+    engine: Engine,
+    views: Sequence[View],
+    *,
+    store: Store | None,
+    progress: Progress,
+    digests: Sequence[str] | None = None,
+    executor: Executor | None = None,
+    commit_every: int = 64,
+) -> tuple[Activations, ...]:
+    """The activations of several views of every photo, one ``Activations`` a view, in the order of the views.
+
+    A photo is read and decoded once for all its views that are missing: of one with 12 million pixels that takes several
+    times as long as the network does. The parameters and errors are those of ``compute``; ``seconds`` is that of the
+    whole pass.
+    """
     started = time.perf_counter()
     failed: dict[int, str] = {}
     names = list(digests) if digests is not None else _digests(photos, failed)
     failed |= {i: failed.get(i, "cannot be read") for i, name in enumerate(names) if not name}
-    shelf = store.shelf(key_for(backbone, tap, engine)) if store is not None else None
-    known = _known(shelf, names, progress) if shelf is not None else set()
-    first: dict[str, int] = {}
-    for i, name in enumerate(names):
-        if name and name not in known:
-            first.setdefault(name, i)
-    order = list(first.values())
-    memory: dict[str, np.ndarray] = {}
-    faults: dict[str, str] = {}
-    if order:
-        batches = (executor or LocalExecutor()).run(
-            [photos[i] for i in order], [names[i] for i in order], backbone.preprocess, engine
-        )
-        keeper = _Keeper(shelf, memory, commit_every)
-        progress.begin(f"Running {backbone.name}", len(order))
+    key = key_for(backbone, tap, engine)
+    # Two views of the same name are one.
+    keepers = {one.name: _Keeper(one, commit_every, _PENDING_BYTES // max(1, len(views))) for one in views}
+    if store is not None:
+        for name, keeper in keepers.items():
+            keeper.open(store.shelf(replace(key, view=name)), names, progress)
+    by_content = {name: photo for name, photo in zip(names, photos, strict=True) if name}
+    jobs = [
+        Job(photo, name, missing)
+        for name, photo in by_content.items()
+        if (missing := tuple(keeper.view for keeper in keepers.values() if name not in keeper.known))
+    ]
+    if jobs:
+        what = f"Running {backbone.name}" + (f" on {len(keepers)} views" if len(keepers) > 1 else "")
+        progress.begin(what, sum(len(job.views) for job in jobs))
         try:
-            for positions, values, bad in batches:
-                faults |= {names[order[j]]: reason for j, reason in bad.items()}
-                keeper.add([names[order[j]] for j in positions], values)
-                progress.advance(len(positions) + len(bad))
+            _run(jobs, backbone, engine, executor or LocalExecutor(), keepers, progress)
         finally:
             progress.end()
-            keeper.close()
-    failed |= {i: faults[name] for i, name in enumerate(names) if name in faults}
-    digested = tuple("" if i in failed else name for i, name in enumerate(names))
-    if shelf is not None:
-        _tell(shelf, progress)
+            with contextlib.ExitStack() as stack:
+                for keeper in keepers.values():
+                    stack.callback(keeper.close)
     seconds = time.perf_counter() - started
-    return Activations(
-        digested, failed, len(order) - len(faults), len(known), seconds, shelf, memory, engine.record
-    )
+    found = {name: keeper.activations(names, failed, seconds, engine) for name, keeper in keepers.items()}
+    for keeper in keepers.values():
+        keeper.tell(progress)
+    return tuple(found[one.name] for one in views)
+
+
+def _run(
+    jobs: Sequence[Job],
+    backbone: Backbone,
+    engine: Engine,
+    executor: Executor,
+    keepers: Mapping[str, _Keeper],
+    progress: Progress,
+) -> None:
+    """Run the network on all jobs, and give each record to the keeper of its view."""
+    owners = [(job.digest, view.name) for job in jobs for view in job.views]
+    for numbers, values, bad in executor.run(jobs, backbone.preprocess, engine):
+        for number, reason in bad.items():
+            digest, view = owners[number]
+            keepers[view].faults[digest] = reason
+        rows: dict[str, list[int]] = {}
+        for row, number in enumerate(numbers):
+            rows.setdefault(owners[number][1], []).append(row)
+        for view, some in rows.items():
+            whole = len(some) == len(numbers)
+            keepers[view].add([owners[numbers[row]][0] for row in some], values if whole else values[some])
+        progress.advance(len(numbers) + len(bad))
 
 
 @final
 class _Keeper:
-    """Gathers records and commits them now and then: on disk, or into memory."""
+    """What a pass has of one view: what was known, and records that are committed now and then, on disk or into memory."""
 
-    def __init__(self, shelf: Shelf | None, memory: dict[str, np.ndarray], commit_every: int) -> None:
-        self._shelf = shelf
-        self._memory = memory
+    def __init__(self, view: View, commit_every: int, most_bytes: int) -> None:
+        self.view = view
+        self.known: set[str] = set()
+        self.faults: dict[str, str] = {}
+        self._computed = 0
+        self._shelf: Shelf | None = None
+        self._memory: dict[str, np.ndarray] = {}
         self._commit_every = commit_every
+        self._most_bytes = most_bytes
         self._names: list[str] = []
         self._values: list[np.ndarray] = []
+
+    def open(self, shelf: Shelf, names: Sequence[str], progress: Progress) -> None:
+        """Keep records on a shelf; what it has already is known, where it is whole. Damaged records are computed again.
+
+        Every known record is read once here for its checksum. That is a gigabyte a second, a hundredth of the first epoch
+        that trains on it, and it leaves the records in the page cache; for it, damage is found where the images and the
+        engine are at hand to repair it.
+        """
+        self._shelf = shelf
+        self.known = shelf.verify([name for name in names if name])
+        self.tell(progress)
+
+    def tell(self, progress: Progress) -> None:
+        """Pass on what the shelf found damaged."""
+        if self._shelf is not None:
+            for fault in self._shelf.faults:
+                progress.warn(fault)
+            self._shelf.faults.clear()
 
     def add(self, names: list[str], values: np.ndarray) -> None:
         if not names:
             return
+        self._computed += len(names)
         if self._shelf is None:
             self._memory.update(zip(names, values, strict=True))
             return
         self._names += names
         self._values.append(values)
-        if len(self._names) >= self._commit_every or sum(part.nbytes for part in self._values) >= _PENDING_BYTES:
+        if len(self._names) >= self._commit_every or sum(part.nbytes for part in self._values) >= self._most_bytes:
             self._commit()
 
     def close(self) -> None:
@@ -291,6 +250,16 @@ class _Keeper:
             finally:
                 self._shelf.close()
 
+    def activations(
+        self, names: Sequence[str], failed: Mapping[int, str], seconds: float, engine: Engine
+    ) -> Activations:
+        """Of all images, by the digests of their contents."""
+        bad = {**failed, **{i: self.faults[name] for i, name in enumerate(names) if name in self.faults}}
+        digests = tuple("" if i in bad else name for i, name in enumerate(names))
+        return Activations(
+            digests, bad, self._computed, len(self.known), seconds, self._shelf, self._memory, engine.record
+        )
+
     def _commit(self) -> None:
         # Emptied first: what the disk had no room for is not tried a second time on the way out.
         names, values = self._names, self._values
@@ -299,7 +268,7 @@ class _Keeper:
             self._shelf.write(names, np.concatenate(values))
 
 
-def key_for(backbone: Backbone, tap: Tap, engine: Engine) -> Key:
+def key_for(backbone: Backbone, tap: Tap, engine: Engine, view: View = PLAIN) -> Key:
     """The key under which activations are kept. Its weights are those below the cut: tuning what is above keeps it."""
     shape, dtype = engine.record
     whole = tap.kind == "pooled" or tap.cut == "none"
@@ -307,31 +276,13 @@ def key_for(backbone: Backbone, tap: Tap, engine: Engine) -> Key:
     return Key(
         weights=weights,
         preprocess=backbone.preprocess.to_dict(),
-        view="plain",
+        view=view.name,
         tap=str(tap),
         engine=engine.fingerprint,
         shape=tuple(shape),
         dtype=dtype,
         backbone=backbone.name,
     )
-
-
-def _known(shelf: Shelf, names: Sequence[str], progress: Progress) -> set[str]:
-    """Which records are on the shelf and whole; damaged ones are dropped, and computed again.
-
-    Every known record is read once here for its checksum. That is a gigabyte a second, a hundredth of the first epoch
-    that trains on it, and it leaves the records in the page cache; for it, damage is found where the images and the
-    engine are at hand to repair it.
-    """
-    good = shelf.verify([name for name in names if name])
-    _tell(shelf, progress)
-    return good
-
-
-def _tell(shelf: Shelf, progress: Progress) -> None:
-    for fault in shelf.faults:
-        progress.warn(fault)
-    shelf.faults.clear()
 
 
 def _digests(photos: Sequence[Photo], failed: dict[int, str], block: int = 512) -> list[str]:

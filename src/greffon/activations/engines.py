@@ -1,4 +1,4 @@
-"""How the frozen part runs: precision, memory layout, device."""
+"""How the frozen part runs: precision, memory layout, device; and what its records are kept in."""
 
 from __future__ import annotations
 
@@ -10,12 +10,27 @@ import torch
 
 from greffon.activations.fusing import fuse
 from greffon.backbones import Backbone, Span
-from greffon.errors import BackboneError, OptionError
+from greffon.errors import BackboneError, GreffonError, OptionError
 
-__all__ = ["PRECISIONS", "Engine", "Fidelity", "Tap", "TorchEngine", "best_precision", "fidelity", "make_engine"]
+__all__ = [
+    "KEEPS",
+    "PRECISIONS",
+    "Engine",
+    "PixelEngine",
+    "Tap",
+    "TorchEngine",
+    "best_precision",
+    "cannot_run",
+    "computes_bfloat16",
+    "kept_as",
+    "make_engine",
+    "what_is_kept",
+]
 
 #: What ``precision`` may be.
-PRECISIONS = ("auto", "bfloat16", "float32")
+PRECISIONS = ("auto", "int8", "bfloat16", "float32")
+#: What the records of a map may be kept in; bfloat16 has no type in NumPy, and stands as ``uint16``.
+KEEPS = ("bfloat16", "float16", "float32")
 
 
 @final
@@ -24,7 +39,8 @@ class Tap:
     """What is taken out of the frozen part.
 
     ``Tap("pooled")``: mean and maximum of every stage's output, float32 (n, sum of 2 c); one pass serves every
-    representation. ``Tap("map", cut)``: the activations at a cut, (n, c, h, w).
+    representation. ``Tap("map", cut)``: the activations at a cut, (n, c, h, w). ``Tap("map", "all")``: the cut stands
+    below the first stage, so no network runs, and the record is the fitted picture itself, uint8 (n, h, w, 3).
     """
 
     kind: str
@@ -43,6 +59,16 @@ class Engine(Protocol):
         ...
 
     @property
+    def precision(self) -> str:
+        """One of ``PRECISIONS``, but not ``"auto"``."""
+        ...
+
+    @property
+    def tap(self) -> Tap:
+        """What it takes out."""
+        ...
+
+    @property
     def batch(self) -> int:
         """How many images it likes to have at once."""
         ...
@@ -53,7 +79,7 @@ class Engine(Protocol):
         ...
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """uint8 (n, h, w, 3), fitted but not normalised, to (n, *shape)."""
+        """uint8 (n, h, w, 3), fitted but not normalised, to (n, *shape). Raises OptionError where float16 overflows."""
         ...
 
 
@@ -74,13 +100,19 @@ class TorchEngine:
     batch
         Images at once; the last batch of a pass is filled up to it, since some networks give other last bits for
         other batch sizes.
+    keep
+        One of ``KEEPS``: what the records of a map are kept in, whatever they are computed in. ``""``: in that which
+        they are computed in. Pooled records are float32 always.
     """
 
-    def __init__(self, backbone: Backbone, tap: Tap, precision: str, device: str = "cpu", batch: int = 0) -> None:
+    def __init__(
+        self, backbone: Backbone, tap: Tap, precision: str, device: str = "cpu", batch: int = 0, keep: str = ""
+    ) -> None:
         if precision not in ("float32", "bfloat16"):
             raise OptionError(f"TorchEngine: precision must be 'float32' or 'bfloat16', got {precision!r}")
         self.tap = tap
         self.precision = precision
+        self._keep = what_is_kept(tap, keep or precision)
         # On the CPU as many as the caches like: VGG16 in bfloat16 on two cores does 47, 56, 61, 48, 42 images a second
         # at 224 pixels in batches of 1, 2, 4, 8, 16, and at 64 pixels the more the better.
         pixels = backbone.preprocess.height * backbone.preprocess.width
@@ -113,10 +145,7 @@ class TorchEngine:
             x = self._normalised(torch.from_numpy(np.require(images, requirements=["C", "W"])).to(self._device))
             if self.tap.kind == "pooled":
                 return self._span.pooled(x).cpu().numpy()
-            y = self._span(x).contiguous()
-            return (y.view(torch.int16) if y.dtype == torch.bfloat16 else y).cpu().numpy().view(
-                np.uint16 if y.dtype == torch.bfloat16 else np.float32
-            )
+            return kept_as(self._span(x), self._keep, self.tap)
 
     def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
         # (n, h, w, 3) seen as (n, 3, h, w) is channels last already: nothing is copied for the layout.
@@ -128,6 +157,46 @@ class TorchEngine:
         return x.to(self._dtype).contiguous(memory_format=torch.channels_last)
 
 
+@final
+class PixelEngine:
+    """No network at all: the fitted picture itself, uint8 (h, w, 3), for a cut below the first stage.
+
+    Its records do not depend on any weights, library or processor, and are exact.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.tap = Tap("map", "all")
+        self.precision = "float32"
+        self.fingerprint = "pixels"
+        self.batch = 32
+        self.record = ((backbone.preprocess.height, backbone.preprocess.width, 3), "uint8")
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        return images
+
+
+def kept_as(values: torch.Tensor, keep: str, tap: Tap) -> np.ndarray:
+    """A map, (n, c, h, w), in what it is kept in: bfloat16 as its bits, ``uint16``.
+
+    Raises OptionError where float16 is too small for the values.
+    """
+    kept = values.to(getattr(torch, keep)).cpu().contiguous()
+    if keep == "bfloat16":
+        return kept.view(torch.int16).numpy().view(np.uint16)
+    if keep == "float16" and bool((kept.isinf() & values.cpu().isfinite()).any()):
+        largest = float(values.abs().max())
+        raise OptionError(f"keep: the activations at the cut {tap.cut!r} reach {largest:,.0f}, and float16 holds 65,504 at most",
+                          hint="Keep them in bfloat16, which is as small and holds as much as float32.")  # fmt: skip
+    return kept.numpy()
+
+
+def what_is_kept(tap: Tap, keep: str) -> str:
+    """One of ``KEEPS``: of a map what is asked for, of pooled records float32. Raises OptionError."""
+    if keep not in KEEPS:
+        raise OptionError(f"keep must be one of {', '.join(KEEPS)}, got {keep!r}")
+    return keep if tap.kind == "map" else "float32"
+
+
 def _copied(span: Span, device: torch.device, dtype: torch.dtype) -> Span:
     """The same stages with weights of their own in another precision and layout; the backbone stays as it is."""
     import copy
@@ -135,78 +204,54 @@ def _copied(span: Span, device: torch.device, dtype: torch.dtype) -> Span:
     return copy.deepcopy(span).to(device=device, dtype=dtype).to(memory_format=torch.channels_last).eval()
 
 
-def best_precision(device: str) -> str:
-    """``"bfloat16"`` where the processor computes in it, else ``"float32"``."""
+def computes_bfloat16(device: str) -> bool:
+    """Whether the processor has instructions for it. That does not make it faster than float32: see ``best_precision``."""
     if device == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     with_bf16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    known = (getattr(torch.cpu, f"_is_{unit}_supported", None) for unit in ("avx512_bf16", "amx_tile"))
-    fast = any(ask() for ask in known if ask is not None)
-    return "bfloat16" if with_bf16 and fast else "float32"
+    return bool(with_bf16) and any(_has(unit) for unit in ("avx512_bf16", "amx_tile"))
 
 
-def make_engine(backbone: Backbone, tap: Tap, precision: str, device: str = "auto") -> TorchEngine:
-    """The engine for a precision; ``"auto"`` is the best one that the processor has. Raises OptionError."""
+def best_precision(device: str) -> str:
+    """Which of bfloat16 and float32 to take where nothing can be measured; ``chosen_engine`` measures.
+
+    Measured on VGG16: where the processor has AMX, bfloat16 is several times faster; with AVX-512's instructions for it
+    alone, it has half the speed of float32.
+    """
+    fast = computes_bfloat16(device) and (device == "cuda" or _has("amx_tile"))
+    return "bfloat16" if fast else "float32"
+
+
+def _has(unit: str) -> bool:
+    ask = getattr(torch.cpu, f"_is_{unit}_supported", None)
+    return ask is not None and bool(ask())
+
+
+def make_engine(backbone: Backbone, tap: Tap, precision: str, device: str = "auto", *, keep: str = "") -> Engine:
+    """The engine for a precision that needs no calibration; ``"auto"`` is ``best_precision``.
+
+    Raises OptionError, for ``"int8"`` too: that is made on images, by ``chosen_engine``, or comes with a model.
+    """
     if precision not in PRECISIONS:
         raise OptionError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    if tap == Tap("map", "all"):
+        return PixelEngine(backbone)
+    if precision == "int8":
+        raise OptionError("precision int8 needs a network that was quantised on images, and there is none here",
+                          hint="Train with --precision int8, or choose bfloat16 or float32.")  # fmt: skip
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     chosen = best_precision(device) if precision == "auto" else precision
     try:
-        return TorchEngine(backbone, tap, chosen, device)
+        return TorchEngine(backbone, tap, chosen, device, keep=keep)
+    except GreffonError:
+        raise
     except (RuntimeError, ValueError, IndexError) as error:
-        size = f"{backbone.preprocess.height} × {backbone.preprocess.width}"
-        reason = (str(error) or type(error).__name__).splitlines()[0][:160]
-        raise BackboneError(f"{backbone.name} cannot run on images of {size} pixels ({reason})",
-                            hint="Give a larger --size.") from error  # fmt: skip
+        raise cannot_run(backbone, error) from error
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Fidelity:
-    """How near a cheap engine comes to float32 on a sample of the user's own images."""
-
-    precision: str
-    images: int
-    cosine_mean: float
-    cosine_lowest: float
-
-    def to_dict(self) -> dict[str, float | int | str]:
-        return {name: getattr(self, name) for name in self.__slots__}
-
-
-def fidelity(backbone: Backbone, engine: TorchEngine, sample: np.ndarray) -> Fidelity:
-    """Compare an engine with float32 on uint8 (n, h, w, 3): cosines of the outputs, image by image, last stage only."""
-    exact = TorchEngine(backbone, engine.tap, "float32", "cpu")
-    a = _as_float(_filled(engine, sample)).reshape(len(sample), -1)
-    b = _as_float(_filled(exact, sample)).reshape(len(sample), -1)
-    if engine.tap.kind == "pooled":
-        last = 2 * backbone.widths()[-1]
-        a, b = a[:, -last:], b[:, -last:]
-    cosine = _cosines(a.astype(np.float64), b.astype(np.float64))
-    return Fidelity(engine.precision, len(sample), float(cosine.mean()), float(cosine.min()))
-
-
-def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Row by row; 1 where both are nothing but zeros, 0 where one is, or where a value is not finite."""
-    finite = np.asarray(np.isfinite(np.concatenate([a, b], 1)).all(axis=1, keepdims=True))
-    a, b = np.where(finite, a, 0), np.where(finite, b, 0)
-    lengths = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
-    product = lengths[0] * lengths[1]
-    cosine = np.divide((a * b).sum(1), product, out=np.zeros(len(a)), where=product > 0)
-    return np.where(finite[:, 0] & (lengths[0] == 0) & (lengths[1] == 0), 1.0, cosine)
-
-
-def _filled(engine: TorchEngine, images: np.ndarray) -> np.ndarray:
-    parts = []
-    for start in range(0, len(images), engine.batch):
-        part = images[start : start + engine.batch]
-        fill = np.zeros((engine.batch - len(part), *part.shape[1:]), np.uint8)
-        parts.append(engine.run(np.concatenate([part, fill]))[: len(part)])
-    return np.concatenate(parts)
-
-
-def _as_float(values: np.ndarray) -> np.ndarray:
-    if values.dtype == np.uint16:
-        return (values.astype(np.uint32) << 16).view(np.float32)
-    return values.astype(np.float32)
+def cannot_run(backbone: Backbone, error: Exception) -> BackboneError:
+    """What a library says of images that are too small for the network, as one clear error."""
+    size = f"{backbone.preprocess.height} × {backbone.preprocess.width}"
+    reason = (str(error) or type(error).__name__).splitlines()[0][:160]
+    return BackboneError(f"{backbone.name} cannot run on images of {size} pixels ({reason})", hint="Give a larger --size.")

@@ -56,7 +56,7 @@ class Key:
     preprocess
         As JSON values.
     view
-        Which deterministic view of the image; ``"plain"`` is the image itself.
+        The name of a ``View`` of the image; ``"plain"`` is the image itself.
     tap
         What is taken out: ``"pooled"``, or ``"map:CUT"``.
     engine

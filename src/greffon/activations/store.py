@@ -29,6 +29,7 @@ class ShelfInfo:
 
     folder: Path
     backbone: str
+    view: str
     tap: str
     engine: str
     records: int
@@ -109,8 +110,8 @@ class Store:
                 # Only looked at: an empty index made here would pass for one that has lost everything.
                 with database(folder / "index.sqlite", only_read=True) as index:
                     records = int(index.execute("SELECT COUNT(*) FROM records").fetchone()[0])
-            backbone, tap, engine = (str(about.get(name, "")) for name in ("backbone", "tap", "engine"))
-            infos.append(ShelfInfo(folder, backbone or "damaged", tap, engine, records, _size(folder)))
+            backbone, view, tap, engine = (str(about.get(name, "")) for name in ("backbone", "view", "tap", "engine"))
+            infos.append(ShelfInfo(folder, backbone or "damaged", view, tap, engine, records, _size(folder)))
         return sorted(infos, key=lambda info: -info.bytes)
 
     def clear(self, backbone: str = "") -> int:

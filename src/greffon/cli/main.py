@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,7 +20,7 @@ from greffon.cli.terminal import Terminal
 from greffon.errors import GreffonError
 from greffon.settings import cache_root
 
-__all__ = ["app", "backbones", "cache", "compare", "describe", "embed", "evaluate", "main", "predict", "probe", "train"]
+__all__ = ["app", "backbones", "cache", "compare", "describe", "embed", "evaluate", "main", "predict", "probe", "train", "views"]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,11 +33,17 @@ app = typer.Typer(
 _Backbone = Annotated[str, typer.Option(help="A network of 'greffon backbones', or a model folder.")]
 _Weights = Annotated[Path | None, typer.Option(help="A weight file, instead of looking for one.")]
 _Size = Annotated[int, typer.Option(min=0, max=4096, help="Pixels that the network sees; 0: what it was trained with.")]
-_Precision = Annotated[str, typer.Option(help="Of the frozen part: auto, bfloat16 or float32.")]
+_Precision = Annotated[str, typer.Option(help="Of the frozen part: auto, int8, bfloat16 or float32.")]
+_Views = Annotated[int, typer.Option(min=1, max=64, help="Average over so many views of each photo: itself, mirrored, crops.")]
 _Folds = Annotated[int, typer.Option(help="Of the cross-validation; every class needs as many images.")]
 _Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same folds.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No bars and no notes; warnings alone.")]
+
+
+def _tuned(text: str) -> Any:
+    """An option of fine-tuning, in a part of the help of its own."""
+    return typer.Option(help=text, rich_help_panel="Fine-tuning")
 
 
 @app.command()
@@ -47,7 +53,9 @@ def train(
     backbone: _Backbone = "vgg16",
     weights: _Weights = None,
     size: _Size = 0,
-    unfreeze: Annotated[str, typer.Option(help="none: feature extraction.")] = "none",
+    unfreeze: Annotated[
+        str, typer.Option(help="none: feature extraction. A stage (block5): train it and those above. all. auto.")
+    ] = "none",
     head: Annotated[str, typer.Option(help="logistic, svm, ridge, centroid or knn.")] = "logistic",
     pool: Annotated[str, typer.Option(help="auto, mean, max, mean+max or flatten.")] = "auto",
     stages: Annotated[str, typer.Option(help="auto, last or all: whose outputs are the features.")] = "auto",
@@ -59,21 +67,80 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same model.")] = 0,
     precision: _Precision = "auto",
     slim: Annotated[bool, typer.Option("--slim", help="Leave the frozen stages out of the model folder.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted fine-tuning in --out.")] = False,
+    plan: Annotated[Path | None, typer.Option(help="plan.json of an earlier run: decide as it did.")] = None,
+    epochs: Annotated[int, _tuned("Of the fine-tuning.")] = 10,
+    batch: Annotated[int, _tuned("Images in a step.")] = 32,
+    views: Annotated[int, _tuned("Augmented views of each training image that are kept; the first is plain.")] = 4,
+    policy: Annotated[str, _tuned("Of the views: none, flip, light, standard or strong.")] = "standard",
+    keep: Annotated[str, _tuned("What activations are kept in: bfloat16, float16 or float32.")] = "bfloat16",
+    cache_budget: Annotated[str, _tuned("The most that they may take on disk: 500MB, 20GB; empty: any.")] = "",
+    minutes: Annotated[float, _tuned("With --unfreeze auto: how long the run should take; 0: any.")] = 0.0,
+    tune: Annotated[float, _tuned("Search for better hyperparameters, for so many minutes.")] = 0.0,
+    learning_rate: Annotated[str, _tuned("Of the topmost stage: a number, auto, or find (a range test).")] = "auto",
+    head_learning_rate: Annotated[float, _tuned("Of the head; 0: what suits the optimiser.")] = 0.0,
+    stage_decay: Annotated[float, _tuned("Each stage further down has so much of the rate above it.")] = 0.5,
+    optimizer: Annotated[str, _tuned("adamw or sgd.")] = "adamw",
+    weight_decay: Annotated[float, _tuned("Not of biases and norms.")] = 0.01,
+    warmup: Annotated[float, _tuned("The share of steps in which the rate rises.")] = 0.1,
+    label_smoothing: Annotated[float, _tuned("Share of the target spread over all classes.")] = 0.0,
+    mix: Annotated[str, _tuned("none, mixup or cutmix of the activations at the cut.")] = "none",
+    mix_alpha: Annotated[float, _tuned("Of the Beta distribution of the mixing share.")] = 0.2,
+    dropout: Annotated[float, _tuned("Of the features before the head.")] = 0.0,
+    clip: Annotated[float, _tuned("Largest norm of the gradient; 0: any.")] = 1.0,
+    l2_sp: Annotated[float, _tuned("Pull towards the pretrained weights.")] = 0.0,
+    ema: Annotated[float, _tuned("Decay of an average of the weights, 0.99 say; 0: none.")] = 0.0,
+    patience: Annotated[int, _tuned("Stop after so many epochs without a better validation; 0: never.")] = 0,
+    gradual: Annotated[int, _tuned("Unfreeze stage by stage, so many epochs apart, the head first; 0: at once.")] = 0,
+    batch_norm: Annotated[str, _tuned("frozen or trained: the statistics of BatchNorm above the cut.")] = "frozen",
+    training_precision: Annotated[str, _tuned("Above the cut: auto, float32 or bfloat16.")] = "auto",
+    winograd: Annotated[str, _tuned("auto, on or off: 3 × 3 convolutions in fewer multiplications.")] = "auto",
     quiet: _Quiet = False,
 ) -> None:
     """Train a classifier on labelled photos.
 
-    Example: greffon train photos/ --out my-model
+    Example: greffon train photos/ --out my-model --unfreeze block5
     """
+    from greffon.cli.reading import bytes_of, number_of, shares_of
     from greffon.cli.terminal import out as console
     from greffon.cli.terminal import train_summary
-    from greffon.errors import OptionError
+    from greffon.jobs.train import FineTuning
     from greffon.jobs.train import train as job
+    from greffon.training import Recipe
 
-    try:
-        fractions = tuple(float(part) for part in split.split(","))
-    except ValueError as error:
-        raise OptionError(f"--split must be three numbers such as 0.7,0.15,0.15, got {split!r}") from error
+    found = learning_rate == "find"
+    recipe = Recipe(
+        epochs=epochs,
+        batch=batch,
+        optimizer=optimizer,  # type: ignore[arg-type]  # it checks its values itself
+        learning_rate=0.0 if found or learning_rate == "auto" else number_of("--learning-rate", learning_rate),
+        head_learning_rate=head_learning_rate,
+        stage_decay=stage_decay,
+        weight_decay=weight_decay,
+        warmup=warmup,
+        label_smoothing=label_smoothing,
+        mix=mix,  # type: ignore[arg-type]  # as above
+        mix_alpha=mix_alpha,
+        dropout=dropout,
+        clip=clip,
+        l2_sp=l2_sp,
+        ema=ema,
+        patience=patience,
+        gradual=gradual,
+        batch_norm=batch_norm,  # type: ignore[arg-type]  # as above
+    )
+    wishes = FineTuning(
+        views=views,
+        policy=policy,
+        keep=keep,
+        cache_budget=bytes_of("--cache-budget", cache_budget),
+        minutes=minutes,
+        tune_minutes=tune,
+        find_rate=found,
+        training_precision=training_precision,  # type: ignore[arg-type]  # as above
+        winograd=winograd,  # type: ignore[arg-type]  # as above
+        recipe=recipe,
+    )
     with _listener(quiet) as progress:
         result = job(
             data,
@@ -87,10 +154,13 @@ def train(
             stages=stages,
             norm=norm,
             class_weights=class_weights,
-            fractions=fractions,
+            fractions=shares_of("--split", split),
             seed=seed,
             precision=precision,
             slim=slim,
+            tuning=wishes,
+            resume=resume,
+            plan=plan,
             progress=progress,
         )
     for line in train_summary(result):
@@ -106,7 +176,8 @@ def predict(
     as_csv: Annotated[
         bool, typer.Option("--csv", help="Print CSV: path, label, probability, one column a class.")
     ] = False,
-    precision: Annotated[str, typer.Option(help="bfloat16 or float32 instead of the training's.")] = "",
+    precision: Annotated[str, typer.Option(help="exact (float32) or bfloat16 instead of the training's.")] = "",
+    views: _Views = 1,
     quiet: _Quiet = False,
 ) -> None:
     """Say what is on photos.
@@ -118,7 +189,7 @@ def predict(
     names = [line for name in images for line in (_lines_of_stdin() if name == "-" else [name])]
     failed = 0
     with _listener(quiet) as progress:
-        guesses = job(model, names, precision=precision, progress=progress)
+        guesses = job(model, names, precision=precision, views=views, progress=progress)
         writer = csv.writer(sys.stdout)
         for number, guess in enumerate(guesses):
             failed += bool(guess.fault)
@@ -145,26 +216,35 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
     data: Annotated[Path, typer.Argument(help="Labelled photos: their test split, or all where there is none.")],
     as_json: _Json = False,
-    precision: Annotated[str, typer.Option(help="bfloat16 or float32 instead of the training's.")] = "",
+    precision: Annotated[
+        str, typer.Option(help="exact: in float32, telling what the training's precision changes; or bfloat16.")
+    ] = "",
+    views: _Views = 1,
     quiet: _Quiet = False,
 ) -> None:
     """Measure a model on labelled photos that it has not seen.
 
     Example: greffon evaluate my-model other-photos/
     """
-    from greffon.cli.terminal import accuracy_line, evaluation_tables
+    from greffon.cli.terminal import accuracy_line, difference_line, evaluation_tables
     from greffon.cli.terminal import out as console
     from greffon.jobs.evaluate import evaluate as job
 
     with _listener(quiet) as progress:
-        result = job(model, data, precision=precision, progress=progress)
+        result = job(model, data, precision=precision, views=views, progress=progress)
     if as_json:
         unreadable = [{"path": str(path), "reason": reason} for path, reason in result.unreadable]
-        print(json.dumps({**result.evaluation.to_dict(), "unreadable": unreadable}, ensure_ascii=False))
+        figures = {**result.evaluation.to_dict(), "views": views, "unreadable": unreadable}
+        if result.difference is not None:
+            figures["difference"] = result.difference.to_dict()
+        print(json.dumps(figures, ensure_ascii=False))
         return
     for table in evaluation_tables(result.evaluation):
         console().print(table)
-    console().print(accuracy_line(result.evaluation), markup=False)
+    averaged = f", averaged over {views} views of each" if views > 1 else ""
+    console().print(accuracy_line(result.evaluation) + averaged, markup=False)
+    if result.difference is not None:
+        console().print(difference_line(result.difference), markup=False)
 
 
 @app.command()
@@ -342,19 +422,40 @@ def cache(
     shelves = job()
     if as_json:
         for shelf in shelves:
-            print(json.dumps({"folder": str(shelf.folder), "backbone": shelf.backbone, "tap": shelf.tap, "engine": shelf.engine,
-                              "records": shelf.records, "bytes": shelf.bytes}))  # fmt: skip
+            print(json.dumps({"folder": str(shelf.folder), "backbone": shelf.backbone, "view": shelf.view, "tap": shelf.tap,
+                              "engine": shelf.engine, "records": shelf.records, "bytes": shelf.bytes}))  # fmt: skip
         return
     from rich.table import Table
 
     table = Table(title=str(cache_root()), title_justify="left")
-    for column in ("backbone", "what", "engine"):
+    for column in ("backbone", "view", "what", "engine"):
         table.add_column(column)
     for column in ("images", "MiB"):
         table.add_column(column, justify="right")
     for shelf in shelves:
-        table.add_row(shelf.backbone, shelf.tap, shelf.engine, f"{shelf.records:,}", f"{shelf.bytes / 2**20:,.1f}")
+        engine = shelf.engine if len(shelf.engine) <= 40 else f"{shelf.engine[:39]}…"  # the whole of it: --json
+        table.add_row(shelf.backbone, shelf.view, shelf.tap, engine, f"{shelf.records:,}", f"{shelf.bytes / 2**20:,.1f}")
     console().print(table)
+
+
+@app.command()
+def views(
+    photo: Annotated[Path, typer.Argument(help="An image file.")],
+    out: Annotated[Path, typer.Option(help="The PNG file to write.")],
+    policy: Annotated[str, typer.Option(help="none, flip, light, standard or strong.")] = "standard",
+    count: Annotated[int, typer.Option(min=1, max=256, help="Views, the plain one included.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed gives other views.")] = 0,
+    backbone: _Backbone = "vgg16",
+    size: _Size = 0,
+) -> None:
+    """Draw the augmented views of a photo, as a network gets them. The first is the photo itself.
+
+    Example: greffon views photo.jpg --out views.png --policy strong
+    """
+    from greffon.jobs.views import views as job
+
+    result = job(photo, out=out, policy=policy, count=count, seed=seed, backbone=backbone, size=size)
+    print(f"{result.file}: {', '.join(view.name for view in result.views)}; {result.height} × {result.width} pixels each")
 
 
 def _lines_of_stdin() -> list[str]:

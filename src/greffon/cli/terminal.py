@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from greffon.backbones.describe import Description
     from greffon.evaluation import Evaluation
     from greffon.jobs.compare import CompareResult
+    from greffon.jobs.evaluate import Difference
     from greffon.jobs.probe import ProbeResult
     from greffon.jobs.train import TrainResult
 
@@ -22,6 +23,7 @@ __all__ = [
     "comparison_table",
     "depth_table",
     "description_table",
+    "difference_line",
     "evaluation_tables",
     "out",
     "train_summary",
@@ -157,6 +159,15 @@ def accuracy_line(evaluation: Evaluation) -> str:
     return f"{text}, log-loss {evaluation.log_loss:.3f}, calibration error {evaluation.calibration_error:.3f}"
 
 
+def difference_line(difference: Difference) -> str:
+    """What the precision of the training changes, in one line."""
+    return (
+        f"in {difference.precision}, as it was trained: accuracy {_percent(difference.accuracy)};"
+        f" {difference.predictions} of {difference.n} predictions differ from float32,"
+        f" a probability by {difference.largest:.4f} at most"
+    )
+
+
 def train_summary(result: TrainResult) -> list[Any]:
     """What is printed at the end of a training run."""
     model = result.model
@@ -165,10 +176,14 @@ def train_summary(result: TrainResult) -> list[Any]:
         f"{model.data['images']} images of {len(model.classes)} classes:"
         f" {counts['train']} train, {counts['val']} val, {counts['test']} test"
         + (f"; {len(result.unreadable)} set aside" if result.unreadable else ""),
-        f"{model.backbone.name} in {model.precision}: {result.activations.computed} images run, {result.activations.reused} known already",
-        f"head: {model.head.kind} on the {model.representation}, strength {result.probe.strength:g}"
-        + (", classes balanced" if result.probe.balanced else ""),
+        f"{model.backbone.name}, frozen part in {model.precision}: {result.computed} images run, {result.reused} known already",
     ]
+    balanced = ", classes balanced" if model.training["balanced"] else ""
+    if result.probe is not None:
+        lines.append(f"head: {model.head.kind} on the {model.representation}, strength {result.probe.strength:g}{balanced}")
+    else:
+        epochs, best = len(result.history) - 1, model.training["best_epoch"]
+        lines.append(f"trained: {', '.join(model.training['stages'])} and the head; epoch {best} of {epochs} is kept{balanced}")
     if result.evaluation is not None:
         lines += [*evaluation_tables(result.evaluation), accuracy_line(result.evaluation)]
     return lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 from greffon.backbones.catalogue import entry
 from greffon.backbones.describe import Description, describe_plan
 from greffon.backbones.network import blueprint
+from greffon.model import is_model_folder, load_model
 
 __all__ = ["describe"]
 
@@ -20,4 +21,5 @@ def describe(name: str, *, size: int = 0) -> Description:
     BackboneError
         No such backbone; it cannot be cut into stages; or the images are too small for it.
     """
-    return describe_plan(blueprint(entry(name)), size, size)
+    plan = load_model(name).backbone.plan if is_model_folder(name) else blueprint(entry(name))
+    return describe_plan(plan, size, size)

@@ -12,10 +12,32 @@ from greffon.activations import Store
 from greffon.datasets import Dataset, read_dataset, scan
 from greffon.errors import DataError
 from greffon.evaluation import Evaluation, evaluate_probabilities
-from greffon.model import Model, load_model
+from greffon.model import Model, Prediction, load_model
 from greffon.progress import Progress, Silent
 
-__all__ = ["EvaluateResult", "evaluate"]
+__all__ = ["Difference", "EvaluateResult", "evaluate"]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What the precision that a model was trained in changes against float32, on the same n images."""
+
+    precision: str
+    n: int
+    predictions: int  # how many images have another most probable class
+    largest: float  # difference of a probability
+    accuracy: float  # in the precision of the training
+
+    def to_dict(self) -> dict[str, float | int | str]:
+        """As JSON values."""
+        return {
+            "precision": self.precision,
+            "n": self.n,
+            "predictions_that_differ": self.predictions,
+            "largest_probability_difference": self.largest,
+            "accuracy": self.accuracy,
+        }
 
 
 @final
@@ -27,6 +49,7 @@ class EvaluateResult:
     dataset: Dataset
     probabilities: np.ndarray  # float64 (n, c)
     unreadable: tuple[tuple[Path, str], ...]
+    difference: Difference | None = None  # with precision="exact", for a model that was trained in a cheaper one
 
 
 def evaluate(
@@ -34,6 +57,7 @@ def evaluate(
     data: Path | str,
     *,
     precision: str = "",
+    views: int = 1,
     store: Store | None = None,
     progress: Progress | None = None,
 ) -> EvaluateResult:
@@ -45,10 +69,14 @@ def evaluate(
         A model folder.
     data
         As for ``train``. Every class of the data must be one of the model's.
+    precision
+        Of the frozen part instead of the training's. ``"exact"`` is float32, and tells what the training's changes.
+    views
+        As for ``predict``.
 
     Raises
     ------
-    ModelError, DataError
+    ModelError, DataError, OptionError
     """
     listener = progress or Silent()
     kept = store or Store()
@@ -60,7 +88,7 @@ def evaluate(
     dataset = _in_classes_of(loaded, dataset.without_empty_classes())
     looked = scan(dataset, book=kept, progress=listener)
     told = loaded.predict(
-        looked.dataset.paths, store=kept, progress=listener, precision=precision, digests=looked.digests
+        looked.dataset.paths, store=kept, progress=listener, precision=precision, digests=looked.digests, views=views
     )
     good = np.array([i for i in range(len(looked.dataset)) if i not in told.failed], np.int64)
     failed = tuple((looked.dataset.paths[i], reason) for i, reason in sorted(told.failed.items()))
@@ -71,7 +99,22 @@ def evaluate(
         listener.warn(f"left out, as the same image stands under two labels: {', '.join(str(path) for path in paths)}")
     tested = looked.dataset.take(good)
     evaluation = evaluate_probabilities(tested.labels, told.probabilities[good], loaded.classes)
-    return EvaluateResult(evaluation, tested, told.probabilities[good], unreadable)
+    difference = None
+    if precision == "exact" and loaded.precision != "float32":
+        usual = loaded.predict(looked.dataset.paths, store=kept, progress=listener, digests=looked.digests)
+        difference = _difference(usual, told, looked.dataset.labels)
+    return EvaluateResult(evaluation, tested, told.probabilities[good], unreadable, difference)
+
+
+def _difference(usual: Prediction, exact: Prediction, labels: np.ndarray) -> Difference | None:
+    """None where the precision of the training cannot be run here, as the model has said."""
+    both = np.array([i for i in range(len(labels)) if i not in usual.failed and i not in exact.failed], np.int64)
+    if usual.precision == exact.precision or not len(both):
+        return None
+    a, b = usual.probabilities[both], exact.probabilities[both]
+    changed = int((a.argmax(1) != b.argmax(1)).sum())
+    right = float((a.argmax(1) == labels[both]).mean())
+    return Difference(usual.precision, len(both), changed, float(np.abs(a - b).max()), right)
 
 
 def _in_classes_of(model: Model, dataset: Dataset) -> Dataset:

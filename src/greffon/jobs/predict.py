@@ -77,6 +77,7 @@ def predict(
     images: Sequence[str | Path],
     *,
     precision: str = "",
+    views: int = 1,
     progress: Progress | None = None,
     block: int = 2048,
 ) -> Iterator[Guess]:
@@ -89,18 +90,20 @@ def predict(
     images
         See ``find_images``.
     precision
-        ``"float32"`` or ``"bfloat16"`` instead of the training's.
+        ``"exact"``, that is ``"float32"``, or ``"bfloat16"``, instead of the training's.
+    views
+        How many views of each photo the probabilities are averaged over: the photo itself, its mirror image, mild crops.
 
     Raises
     ------
-    ModelError, DataError
+    ModelError, DataError, OptionError
     """
     listener = progress or Silent()
     paths = find_images(images)
     loaded = load_model(model)
     for start in range(0, len(paths), block):
         part = paths[start : start + block]
-        told = loaded.predict(part, progress=listener, precision=precision)
+        told = loaded.predict(part, progress=listener, precision=precision, views=views)
         for i, path in enumerate(part):
             if i in told.failed:
                 yield Guess(path, "", 0.0, {}, told.failed[i].removeprefix(f"{path}: "))

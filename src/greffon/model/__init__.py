@@ -9,16 +9,19 @@ from greffon.model.folder import (
     versions,
     write_json,
 )
+from greffon.model.upper import feature_widths, upper_pooled
 from greffon.model.value import Model, Prediction
 
 __all__ = [
     "SCHEMA",
     "Model",
     "Prediction",
+    "feature_widths",
     "is_model_folder",
     "load_any_backbone",
     "load_model",
     "save_model",
+    "upper_pooled",
     "versions",
     "write_json",
 ]

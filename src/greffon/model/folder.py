@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from greffon.activations import PRECISIONS
+from greffon.activations import KEEPS, PRECISIONS, QuantisedGraph, Tap
 from greffon.backbones import Backbone, Entry, blueprint, fingerprint, load_backbone
 from greffon.errors import GreffonError, ModelError
 from greffon.heads import NeighbourHead, Normaliser, Representation, head_from_arrays
 from greffon.images import Preprocess
+from greffon.model.upper import feature_widths
 from greffon.model.value import Model
 from greffon.progress import Progress
 
@@ -75,6 +76,11 @@ def save_model(model: Model, folder: Path, *, slim: bool = False) -> None:
         **{f"head.{name}": torch.tensor(array) for name, array in model.head.arrays().items()},
     }
     grown = fingerprint(tensors)
+    if model.quantised is not None:
+        tensors |= {
+            f"quantised.{name}": torch.from_numpy(np.frombuffer(content, np.uint8).copy())
+            for name, content in (("xml", model.quantised.xml), ("weights", model.quantised.weights))
+        }
     if not slim:
         tensors |= {f"backbone.{name}": tensor.contiguous() for name, tensor in model.backbone.tensors().items()}
     head: dict[str, Any] = {"kind": model.head.kind, "temperature": model.head.temperature, "fingerprint": grown}
@@ -97,11 +103,15 @@ def save_model(model: Model, folder: Path, *, slim: bool = False) -> None:
         "representation": {name: getattr(model.representation, name) for name in ("stages", "pool", "norm")},
         "head": head,
         "precision": model.precision,
+        "keep": model.keep,
         "training": dict(model.training),
         "figures": dict(model.figures),
         "data": dict(model.data),
         "versions": versions(),
     }
+    if model.quantised is not None:
+        one = model.quantised
+        about["quantised"] = {"tap": str(one.tap), "shape": list(one.shape), "fingerprint": one.fingerprint}
     part = folder / f".model-{os.getpid()}.safetensors"
     try:
         text = _as_json(about)
@@ -252,26 +262,29 @@ def _model(path: Path, about: dict[str, Any]) -> Model:
     _check_keys(f"{description}: representation", about["representation"], {"stages": str, "pool": str, "norm": str})
     representation = Representation(**about["representation"])
     tensors, _ = read_safetensors(file)
-    parts: dict[str, dict[str, torch.Tensor]] = {"backbone": {}, "head": {}, "normaliser": {}}
+    parts: dict[str, dict[str, torch.Tensor]] = {"backbone": {}, "head": {}, "normaliser": {}, "quantised": {}}
     for key, tensor in tensors.items():
         part, _, name = key.partition(".")
         if part not in parts or (part == "normaliser" and name not in ("mean", "scale")):
             raise ModelError(f"{file}: unexpected tensor {key[:80]!r}")
         parts[part][name] = tensor
-    grown = fingerprint({key: tensor for key, tensor in tensors.items() if not key.startswith("backbone.")})
+    grown = fingerprint({key: tensor for key, tensor in tensors.items() if not key.startswith(("backbone.", "quantised."))})
     if grown != about["head"]["fingerprint"]:
         raise ModelError(f"{file}: the head has the fingerprint {grown[:12]}, expected {about['head']['fingerprint'][:12]}:"
                          " the files are damaged or do not belong together")  # fmt: skip
     backbone = _backbone(path, about, parts["backbone"])
-    features = _feature_count(backbone, representation)
+    backbone.position(about["cut"])
+    features = _feature_count(backbone, about["cut"], representation)
+    keep = about.get("keep", "")
+    if keep not in ("", *KEEPS):
+        raise ModelError(f"{description}: keep must be one of {', '.join(KEEPS)}, or empty, got {str(keep)[:40]!r}")
     shapes = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in parts["normaliser"].items()}
     if shapes != dict.fromkeys(("mean", "scale"), (torch.float32, (features,))):
         raise ModelError(f"{file}: the normaliser must be mean and scale, float32 ({features},), got {shapes}")
     mean, scale = parts["normaliser"]["mean"].numpy(), parts["normaliser"]["scale"].numpy()
     if not (np.isfinite(mean).all() and np.isfinite(scale).all()):
         raise ModelError(f"{file}: the normaliser holds numbers that are not finite")
-    backbone.position(about["cut"])
-    return Model(
+    model = Model(
         backbone=backbone,
         cut=about["cut"],
         classes=tuple(classes),
@@ -282,7 +295,34 @@ def _model(path: Path, about: dict[str, Any]) -> Model:
         training=about["training"],
         figures=about["figures"],
         data=about["data"],
+        keep=keep,
+        quantised=_quantised(path, about, parts["quantised"]),
     )
+    if model.quantised is not None and model.quantised.tap != model.tap:
+        raise ModelError(f"{description}: the quantised network gives {model.quantised.tap}, and the head reads {model.tap}")
+    return model
+
+
+def _quantised(path: Path, about: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> QuantisedGraph | None:
+    """The frozen part in int8, if the model has it; a model that was trained in int8 must."""
+    told, description = about.get("quantised"), f"{path / 'model.json'}: quantised"
+    if told is None and not tensors and about["precision"] != "int8":
+        return None
+    if not isinstance(told, dict):
+        raise ModelError(f"{description}: missing, though the precision is {about['precision']} or there are tensors of it")
+    _check_keys(description, told, {"tap": str, "shape": list, "fingerprint": str})
+    kind, _, cut = told["tap"].partition(":")
+    if kind not in ("pooled", "map") or len(told["shape"]) != 4 or not all(type(side) is int and side > 0 for side in told["shape"]):
+        raise ModelError(f"{description}: the tap or the shape is damaged")
+    kinds = {name: (tensor.dtype, tensor.ndim) for name, tensor in tensors.items()}
+    if kinds != dict.fromkeys(("xml", "weights"), (torch.uint8, 1)):
+        raise ModelError(f"{path / 'model.safetensors'}: the quantised network must be xml and weights, uint8 (n,), got {kinds}")
+    xml, weights = (tensors[name].numpy().tobytes() for name in ("xml", "weights"))
+    graph = QuantisedGraph(xml, weights, Tap(kind, cut) if cut else Tap(kind), (*told["shape"],))
+    if graph.fingerprint != told["fingerprint"]:
+        raise ModelError(f"{path}: the quantised network has the fingerprint {graph.fingerprint[:12]}, expected"
+                         f" {told['fingerprint'][:12]}: the files are damaged or do not belong together")  # fmt: skip
+    return graph
 
 
 def _backbone(path: Path, about: Mapping[str, Any], frozen: Mapping[str, torch.Tensor]) -> Backbone:
@@ -322,11 +362,13 @@ def _is_architecture(name: str) -> bool:
     return name.isidentifier() and timm.is_model(name)
 
 
-def _feature_count(backbone: Backbone, representation: Representation) -> int:
+def _feature_count(backbone: Backbone, cut: str, representation: Representation) -> int:
     if representation.pool == "flatten":
         from greffon.backbones import stage_shapes
 
+        if cut != "none":
+            raise ModelError("flattened features go with the cut 'none' alone")
         c, h, w = stage_shapes(backbone.plan)[-1][1]
         return c * h * w
-    widths = backbone.widths() if representation.stages == "all" else backbone.widths()[-1:]
-    return sum(widths) * (2 if representation.pool == "mean+max" else 1)
+    widths = feature_widths(backbone, cut)
+    return sum(widths if representation.stages == "all" else widths[-1:]) * (2 if representation.pool == "mean+max" else 1)

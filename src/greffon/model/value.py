@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
@@ -9,9 +10,24 @@ from typing import Any, final
 import numpy as np
 import torch
 
-from greffon.activations import Executor, Photo, Store, Tap, best_precision, compute, make_engine
+from greffon.activations import (
+    Engine,
+    Executor,
+    Photo,
+    QuantisedEngine,
+    QuantisedGraph,
+    Store,
+    Tap,
+    compute_views,
+    computes_bfloat16,
+    has_openvino,
+    make_engine,
+)
 from greffon.backbones import Backbone
+from greffon.errors import OptionError
 from greffon.heads import Head, Normaliser, Representation
+from greffon.images import test_time_views
+from greffon.model.upper import feature_widths, tap_of, upper_pooled
 from greffon.progress import Progress, Silent
 
 __all__ = ["Model", "Prediction"]
@@ -28,11 +44,14 @@ class Prediction:
         float64 (n, c); rows of images that could not be read are NaN.
     failed
         Position → reason.
+    precision
+        In which the frozen part has run.
     """
 
     classes: tuple[str, ...]
     probabilities: np.ndarray
     failed: dict[int, str]
+    precision: str = ""
 
 
 @final
@@ -45,19 +64,23 @@ class Model:
     backbone
         The network, its preprocessing included.
     cut
-        ``"none"``: the cut stands above the last stage.
+        The first stage that was trained, with those above it; ``"none"``: the cut stands above the last stage.
     classes
         In the order of the probabilities.
     representation, normaliser, head
         From the backbone's output to scores.
     precision
         Of the frozen part when the head was fitted; predicting uses the same.
+    keep
+        In which numbers activations at the cut were kept (see ``activations.make_engine``); predicting rounds likewise.
     training
         The configuration, as JSON values: with the same data it repeats the run.
     figures
         Of the test split, as JSON values.
     data
         What it was trained on, as JSON values: fingerprint and counts.
+    quantised
+        The frozen part in int8, where the head was trained on that.
     """
 
     backbone: Backbone
@@ -70,15 +93,18 @@ class Model:
     training: Mapping[str, Any]
     figures: Mapping[str, Any]
     data: Mapping[str, Any]
+    keep: str = ""
+    quantised: QuantisedGraph | None = None
 
     @property
     def tap(self) -> Tap:
-        """What the head reads."""
-        return Tap("map", "none") if self.representation.pool == "flatten" else Tap("pooled")
+        """What the frozen part gives."""
+        return tap_of(self.cut, self.representation)
 
     def probabilities(self, records: np.ndarray) -> np.ndarray:
         """Records of the frozen part, (n, ...), to float64 (n, c)."""
-        features = self.representation.take(records, self.backbone.widths())
+        pooled = records if self.cut == "none" else upper_pooled(self.backbone, self.cut, records)
+        features = self.representation.take(pooled, feature_widths(self.backbone, self.cut))
         return self.head.probabilities(self.normaliser.apply(features))
 
     def predict(
@@ -90,6 +116,7 @@ class Model:
         precision: str = "",
         digests: Sequence[str] | None = None,
         executor: Executor | None = None,
+        views: int = 1,
     ) -> Prediction:
         """Probabilities of every photo. One that cannot be read is named, and the others are predicted.
 
@@ -100,20 +127,55 @@ class Model:
         store
             Where activations are kept; by default nothing is.
         precision
-            Of the frozen part, instead of that of the training.
+            Of the frozen part, instead of that of the training; ``"exact"`` is another word for float32.
         digests
             The digests of the photos, where they are known.
+        views
+            Probabilities are the mean over so many views of each photo; see ``test_time_views``.
+
+        Raises
+        ------
+        OptionError
+            A precision that is not known, int8 for a model that was not trained in it, or a number of views.
         """
+        looks = test_time_views(views)
         listener = progress or Silent()
-        chosen = precision or self.precision
-        if chosen == "bfloat16" and not precision and best_precision("cuda" if torch.cuda.is_available() else "cpu") != "bfloat16":
-            listener.warn("the model was trained in bfloat16, which this processor does not compute in: float32 is used")
-            chosen = "float32"
-        engine = make_engine(self.backbone, self.tap, chosen)
-        found = compute(photos, self.backbone, self.tap, engine, store=store, progress=listener, digests=digests, executor=executor)
+        engine = self._engine(precision, listener)
         out = np.full((len(photos), len(self.classes)), np.nan)
-        good = [i for i in range(len(photos)) if i not in found.failed]
-        for start in range(0, len(good), 4096):
-            part = good[start : start + 4096]
-            out[part] = self.probabilities(found.batch(part))
-        return Prediction(self.classes, out, found.failed)
+        failed: dict[int, str] = {}
+        block = max(engine.batch, _photos_at_once(engine) // len(looks))
+        for start in range(0, len(photos), block):
+            some = photos[start : start + block]
+            known = None if digests is None else digests[start : start + block]
+            found = compute_views(some, self.backbone, self.tap, engine, looks, store=store, progress=listener, digests=known,
+                                  executor=executor)  # fmt: skip
+            bad = {i: reason for one in found for i, reason in one.failed.items()}
+            good = [i for i in range(len(some)) if i not in bad]
+            if good:
+                out[[start + i for i in good]] = np.mean([self.probabilities(one.batch(good)) for one in found], axis=0)
+            failed |= {start + i: reason for i, reason in bad.items()}
+        return Prediction(self.classes, out, failed, engine.precision)
+
+    def _engine(self, precision: str, progress: Progress) -> Engine:
+        """The one that the head was trained on, or another that was asked for; float32 where it cannot run here."""
+        chosen = {"": self.precision, "exact": "float32"}.get(precision, precision)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        if chosen == "int8":
+            if self.quantised is None:
+                raise OptionError("precision int8: the model was not trained in it, and carries no quantised network",
+                                  hint="Leave the precision out, or train with --precision int8.")  # fmt: skip
+            if has_openvino():
+                return QuantisedEngine(self.backbone, self.quantised, keep=self.keep)
+            progress.warn("the model was trained in int8, which needs OpenVINO, and it is not installed: float32 is used"
+                          ' (pip install "greffon[cpu]")')  # fmt: skip
+            chosen = "float32"
+        if chosen == "bfloat16" and not precision and not computes_bfloat16(device):
+            progress.warn("the model was trained in bfloat16, which this processor does not compute in: float32 is used")
+            chosen = "float32"
+        return make_engine(self.backbone, self.tap, chosen, keep=self.keep)
+
+
+def _photos_at_once(engine: Engine) -> int:
+    """As many as have their activations in half a gigabyte: those at a low cut are large."""
+    shape, dtype = engine.record
+    return max(engine.batch, min(4096, 2**29 // max(1, math.prod(shape) * np.dtype(dtype).itemsize)))

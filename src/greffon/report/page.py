@@ -42,6 +42,7 @@ def train_report(
     unreadable: Sequence[tuple[Path, str]],
     looked: Scan,
     *,
+    curve: Path | None = None,
     most: int = 24,
 ) -> None:
     """Write the page of a training run.
@@ -50,6 +51,8 @@ def train_report(
     ----------
     tested, probabilities
         The test images, and float64 (n, c) of what the model said of them.
+    curve
+        A PNG file of the losses, which becomes part of the page.
     most
         How many mistakes are shown, the surest first.
 
@@ -76,6 +79,7 @@ def train_report(
         shade=_shades(evaluation.confusion) if evaluation else [],
         unreadable=[(str(file), reason) for file, reason in unreadable],
         looked=looked,
+        curve=_as_address(curve.read_bytes(), "png") if curve is not None and curve.is_file() else "",
     )
     part = path.with_name(f".{path.name}-{os.getpid()}")
     try:
@@ -87,8 +91,7 @@ def train_report(
 
 def _mistake(tested: Dataset, probabilities: np.ndarray, i: int) -> Mistake:
     try:
-        picture = base64.b64encode(thumbnail(decode(read_bytes(tested.paths[i])), side=160)).decode()
-        address = f"data:image/jpeg;base64,{picture}"
+        address = _as_address(thumbnail(decode(read_bytes(tested.paths[i])), side=160), "jpeg")
     except ImageError:
         address = ""
     best = int(probabilities[i].argmax())
@@ -99,6 +102,11 @@ def _mistake(tested: Dataset, probabilities: np.ndarray, i: int) -> Mistake:
         predicted=tested.classes[best],
         probability=float(probabilities[i, best]),
     )
+
+
+def _as_address(picture: bytes, kind: str) -> str:
+    """A picture as a data address, so that the page needs no other file."""
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 
 def _shades(confusion: np.ndarray) -> list[list[float]]:

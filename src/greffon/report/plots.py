@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 from greffon.errors import OptionError
 from greffon.report.labels import label_points, printable
+from greffon.training import EpochRow, RateCurve
 from greffon.transfer.inductive import BackboneFigures, Depth, DepthFigures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_comparison", "plot_depths"]
+__all__ = ["learning_curves", "plot_comparison", "plot_depths", "rate_finder"]
 
 #: Okabe and Ito (2008): colours that colour-blind people tell apart. What differs in colour differs in form, too.
 _BLUE, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -49,6 +50,66 @@ _LOOK = {
     "svg.fonttype": "path",
     "svg.hashsalt": "greffon",
 }
+
+
+def learning_curves(history: Sequence[EpochRow], path: Path, *, title: str = "") -> None:
+    """Draw the loss of every epoch, and what the validation images say after it. The epoch that was kept is marked.
+
+    Parameters
+    ----------
+    history
+        From epoch 0, which is before the first.
+    path
+        A ``.png`` or ``.svg`` file.
+
+    Raises
+    ------
+    OptionError
+        The file cannot be written.
+    """
+    with _figure(7.0, 4.2) as (figure, axes):
+        trained = [row for row in history if row.loss is not None]
+        losses = [row.loss or 0.0 for row in trained]
+        axes.plot([row.epoch for row in trained], losses, "s-", color=_BLUE, markersize=4, label="training loss")
+        seen = [
+            (row.epoch, row.log_loss, row.accuracy)
+            for row in history
+            if row.log_loss is not None and row.accuracy is not None
+        ]
+        epochs = [epoch for epoch, _, _ in seen]
+        if seen:
+            loss = [loss for _, loss, _ in seen]
+            axes.plot(epochs, loss, "o-", color=_ORANGE, markersize=4, label="validation log-loss")
+            best = min(seen, key=lambda one: one[1])
+            axes.axvline(best[0], color=_GREY, linestyle="--", linewidth=1.2, label=f"kept: epoch {best[0]}")
+            right = axes.twinx()
+            right.spines["right"].set_visible(True)
+            right.grid(visible=False)
+            shares = [100 * share for _, _, share in seen]
+            right.plot(epochs, shares, "D:", color=_GREEN, markersize=4, label="validation accuracy")
+            right.set_ylabel("validation accuracy (%)", color=_GREEN)
+            axes.plot([], [], "D:", color=_GREEN, markersize=4, label="validation accuracy")
+        axes.set_ylim(bottom=0)
+        axes.set_xticks([row.epoch for row in history][:: 1 + len(history) // 12])
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("nats")
+        _head(figure, axes, title)
+        _save(figure, path)
+
+
+def rate_finder(curve: RateCurve, path: Path, *, title: str = "") -> None:
+    """Draw the loss against the learning rate of a range test, and the rate that it suggests.
+
+    Raises OptionError where the file cannot be written.
+    """
+    with _figure(7.0, 4.2) as (figure, axes):
+        axes.plot(curve.rates, curve.losses, color=_BLUE, linewidth=1.5)
+        axes.axvline(curve.suggestion, color=_ORANGE, linestyle="--", linewidth=1.5, label=f"suggested: {curve.suggestion:.2g}")
+        axes.set_xscale("log")
+        axes.set_xlabel("learning rate of the topmost stage")
+        axes.set_ylabel("loss, smoothed (nats)")
+        _head(figure, axes, title)
+        _save(figure, path)
 
 
 def plot_depths(figures: DepthFigures, path: Path, *, title: str = "") -> None:

@@ -2,7 +2,26 @@
 
 from greffon.transfer.inductive.comparison import BackboneFigures, Contender, Cost, pareto_front, side_by_side
 from greffon.transfer.inductive.depth import ALL_STAGES, Depth, DepthFigures, Suggestion, depth_figures, suggest_cut
+from greffon.transfer.inductive.finetuning import (
+    FineTuned,
+    Start,
+    fine_tune,
+    grown_on,
+    prepare,
+    suggested_rate,
+    tuned_backbone,
+)
 from greffon.transfer.inductive.nested import OutOfFold, predict_out_of_fold
+from greffon.transfer.inductive.planning import (
+    Costs,
+    Layout,
+    estimate,
+    estimate_for_minutes,
+    record_shape,
+    time_pass,
+    time_training,
+    within_budget,
+)
 from greffon.transfer.inductive.probing import (
     CANDIDATES,
     Probe,
@@ -12,6 +31,17 @@ from greffon.transfer.inductive.probing import (
     representations,
     should_balance,
 )
+from greffon.transfer.inductive.running import (
+    Frozen,
+    TunedRun,
+    frozen_part,
+    run_tuning,
+    samples_of,
+    tuned_probabilities,
+    with_val,
+)
+from greffon.transfer.inductive.searching import Ground, Search, SearchTrial, load_optuna, search
+from greffon.transfer.inductive.space import SearchSpace, Suggestions, adopt, values_of
 
 __all__ = [
     "ALL_STAGES",
@@ -19,19 +49,50 @@ __all__ = [
     "BackboneFigures",
     "Contender",
     "Cost",
+    "Costs",
     "Depth",
     "DepthFigures",
+    "FineTuned",
+    "Frozen",
+    "Ground",
+    "Layout",
     "OutOfFold",
     "Probe",
+    "Search",
+    "SearchSpace",
+    "SearchTrial",
+    "Start",
     "Suggestion",
+    "Suggestions",
     "Trial",
+    "TunedRun",
+    "adopt",
     "cross_validate",
     "depth_figures",
+    "estimate",
+    "estimate_for_minutes",
+    "fine_tune",
     "fit_probe",
+    "frozen_part",
+    "grown_on",
+    "load_optuna",
     "pareto_front",
     "predict_out_of_fold",
+    "prepare",
+    "record_shape",
     "representations",
+    "run_tuning",
+    "samples_of",
+    "search",
     "should_balance",
     "side_by_side",
     "suggest_cut",
+    "suggested_rate",
+    "time_pass",
+    "time_training",
+    "tuned_backbone",
+    "tuned_probabilities",
+    "values_of",
+    "with_val",
+    "within_budget",
 ]

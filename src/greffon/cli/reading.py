@@ -1,0 +1,46 @@
+"""Words of the command line to values, or one clear error."""
+
+from __future__ import annotations
+
+import math
+
+from greffon.errors import OptionError
+
+__all__ = ["bytes_of", "number_of", "shares_of"]
+
+_UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+
+
+def bytes_of(option: str, text: str) -> int:
+    """``500MB``, ``1.5 GiB``, ``2000000``: bytes; 0 for nothing. Raises OptionError."""
+    plain = text.strip().lower()
+    if not plain:
+        return 0
+    digits = plain.rstrip("abcdefghijklmnopqrstuvwxyz").strip()
+    unit = plain[len(plain.rstrip("abcdefghijklmnopqrstuvwxyz")) :]
+    try:
+        count = float(digits) * _UNITS[unit]
+        if not (math.isfinite(count) and count >= 1):
+            raise ValueError
+    except (ValueError, KeyError) as error:
+        raise OptionError(f"{option} must be a size such as 500MB or 20GB, got {text!r}") from error
+    return int(count)
+
+
+def number_of(option: str, text: str) -> float:
+    """A positive number, or an OptionError."""
+    try:
+        value = float(text)
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError
+    except ValueError as error:
+        raise OptionError(f"{option} must be a positive number, auto or find, got {text!r}") from error
+    return value
+
+
+def shares_of(option: str, text: str) -> tuple[float, ...]:
+    """Numbers with commas between them. Raises OptionError."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise OptionError(f"{option} must be three numbers such as 0.7,0.15,0.15, got {text!r}") from error

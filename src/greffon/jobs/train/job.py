@@ -1,0 +1,250 @@
+"""``greffon train``: a folder of photos becomes a classifier."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from greffon.activations import Choice, Store
+from greffon.datasets import SPLITS, Dataset, Scan, read_dataset, scan, split
+from greffon.errors import DataError, OptionError
+from greffon.evaluation import Evaluation, evaluate_probabilities
+from greffon.heads import HEADS
+from greffon.jobs.train.automatic import choose_strategy
+from greffon.jobs.train.extraction import extract
+from greffon.jobs.train.outcome import Outcome, Task
+from greffon.jobs.train.plan import PLAN_FILE
+from greffon.jobs.train.tuning import CHECKPOINT_FILE, tune
+from greffon.jobs.train.wishes import FineTuning
+from greffon.model import Model, is_model_folder, load_any_backbone, save_model, write_json
+from greffon.progress import Progress, Silent
+from greffon.report import learning_curves, rate_finder, train_report
+from greffon.training import EpochRow, RateCurve
+from greffon.transfer.inductive import Probe, representations
+
+__all__ = ["TrainResult", "train"]
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainResult:
+    """What a training run made, and what it saw on its way."""
+
+    model: Model
+    evaluation: Evaluation | None
+    scan: Scan
+    dataset: Dataset  # with the role of every image
+    unreadable: tuple[tuple[Path, str], ...]
+    plan: Choice  # of the engine
+    computed: int  # records of the frozen part
+    reused: int
+    seconds: float
+    probe: Probe | None  # of feature extraction
+    history: tuple[EpochRow, ...]  # of fine-tuning
+    curve: RateCurve | None
+
+
+def train(
+    data: Path | str,
+    *,
+    out: Path | str | None = None,
+    backbone: str = "vgg16",
+    weights: Path | None = None,
+    size: int = 0,
+    unfreeze: str = "none",
+    head: str = "logistic",
+    pool: str = "auto",
+    stages: str = "auto",
+    norm: str = "auto",
+    class_weights: str = "auto",
+    fractions: Sequence[float] = (0.7, 0.15, 0.15),
+    seed: int = 0,
+    precision: str = "auto",
+    min_fidelity: float = 0.999,
+    slim: bool = False,
+    tuning: FineTuning | None = None,
+    resume: bool = False,
+    plan: Path | None = None,
+    store: Store | None = None,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Train a classifier on labelled images, evaluate it on its test split, and save it.
+
+    Parameters
+    ----------
+    data
+        A folder per class, ``train/val/test`` folders, or a CSV or Parquet file; see ``read_dataset``.
+    out
+        The model folder to write, or None.
+    backbone, weights, size
+        See ``load_backbone``. ``backbone`` may also be a model folder.
+    unfreeze
+        Where the cut stands. ``"none"``: above the last stage (feature extraction). A stage: it and those above it are
+        trained (fine-tuning). ``"all"``: everything is. ``"auto"``: a probe of each depth says which stages, and fine-tuning
+        is kept only if it wins on the validation split beyond noise.
+    head
+        One of ``heads.HEADS``; of fine-tuning always ``"logistic"``.
+    pool, stages, norm
+        Of the representation; what is ``"auto"`` is chosen by cross-validation on the training images, and in fine-tuning
+        it is the mean of the last stage, standardised.
+    class_weights
+        ``"balanced"``, ``"none"``, or ``"auto"``: balanced where the largest class has twice the images of the smallest.
+    fractions
+        Of train, val and test, where the data has no split of its own. As feature extraction makes no choice on the val
+        images, its head is fitted on those of a drawn split too.
+    seed
+        The same seed on the same machine gives the same model.
+    precision
+        ``"auto"``, ``"int8"``, ``"bfloat16"`` or ``"float32"``: of the frozen part; see ``chosen_engine``.
+    min_fidelity
+        The least mean cosine to float32, on a sample of these images, with which a cheaper precision is used.
+    slim
+        Save without the backbone's weights; only of feature extraction.
+    tuning
+        The wishes for fine-tuning.
+    resume
+        Go on with an interrupted fine-tuning in the folder ``out``: it ends as if it had not been interrupted.
+    plan
+        Of an earlier fine-tuning: what the clock decided there (engine, views, cut) is done again.
+    store
+        Where activations are kept, by default greffon's cache.
+
+    Raises
+    ------
+    GreffonError
+        Of the kind that says what is wrong. What was computed before stays in the store.
+    """
+    started = time.perf_counter()
+    listener = progress or Silent()
+    kept = store or Store()
+    wishes = tuning or FineTuning()
+    representations(pool, stages, norm)
+    if head not in HEADS:
+        raise OptionError(f"train: head must be one of {', '.join(HEADS)}, got {head!r}")
+    if unfreeze != "none" and head != "logistic":
+        raise OptionError(f"train: fine-tuning trains a logistic head, got {head!r}", hint="Leave --head away.")
+    if unfreeze != "none" and slim:
+        raise OptionError("train: a fine-tuned model holds weights of its own, so it cannot be saved slim", hint="Leave --slim away.")
+    if class_weights not in ("auto", "balanced", "none"):
+        raise OptionError(f"train: class_weights must be auto, balanced or none, got {class_weights!r}")
+    folder = Path(out) if out is not None else None
+    if folder is not None:
+        _must_be_free(folder)
+    network = load_any_backbone(backbone, weights=weights, size=size, progress=listener)
+    if unfreeze != "auto":
+        network.position(unfreeze)  # a stage that is not there is told before the images are looked at
+    looked = scan(read_dataset(data), book=kept, progress=listener)
+    looked.tell(listener)
+    dataset = split(looked.dataset.without_empty_classes(), looked.groups, fractions=fractions, seed=seed)
+    _tell_rare(dataset, listener)
+    drawn = not any(looked.dataset.splits)
+    task = Task(dataset, looked, network, drawn, folder, fractions, class_weights, seed, precision, min_fidelity, kept, listener)
+    if unfreeze == "none":
+        outcome = extract(task, head=head, pool=pool, stages=stages, norm=norm)
+    elif unfreeze == "auto":
+        outcome = choose_strategy(task, wishes, pool=pool, stages=stages, norm=norm, resume=resume, plan_from=plan)
+    else:
+        outcome = tune(task, unfreeze, wishes, pool=pool, stages=stages, norm=norm, resume=resume, plan_from=plan)
+    failed = tuple((dataset.paths[i], reason) for i, reason in sorted(outcome.failed.items()))
+    for path, reason in failed:
+        listener.warn(f"set aside: {path}: {reason}")
+    evaluation = None
+    if len(outcome.test):
+        evaluation = evaluate_probabilities(dataset.labels[outcome.test], outcome.probabilities, dataset.classes)
+    else:
+        listener.warn("there is no test split, so no figure can be given")
+    model = replace(outcome.model, figures=evaluation.to_dict() if evaluation else {})
+    seconds = time.perf_counter() - started
+    unreadable = (*looked.unreadable, *failed)
+    if folder is not None:
+        _save(model, outcome, evaluation, folder, unreadable, looked, seconds, slim, listener)
+    return TrainResult(
+        model=model,
+        evaluation=evaluation,
+        scan=looked,
+        dataset=outcome.dataset,
+        unreadable=unreadable,
+        plan=outcome.plan,
+        computed=outcome.computed,
+        reused=outcome.reused,
+        seconds=seconds,
+        probe=outcome.probe,
+        history=outcome.history,
+        curve=outcome.curve,
+    )
+
+
+def _save(
+    model: Model,
+    outcome: Outcome,
+    evaluation: Evaluation | None,
+    folder: Path,
+    unreadable: Sequence[tuple[Path, str]],
+    looked: Scan,
+    seconds: float,
+    slim: bool,
+    listener: Progress,
+) -> None:
+    """The model folder: the model last of its parts that predictions need, then what is for people."""
+    save_model(model, folder, slim=slim)
+    if evaluation is not None:
+        write_json(folder / "metrics.json", _metrics(evaluation, outcome, unreadable, looked, seconds))
+    if outcome.history:
+        learning_curves(outcome.history, folder / "learning.png")
+    else:
+        (folder / PLAN_FILE).unlink(missing_ok=True)  # of an earlier run, which was not this one
+    if outcome.curve is not None:
+        rate_finder(outcome.curve, folder / "learning_rate.png")
+    listener.say("writing the report")
+    tested = outcome.dataset.take(outcome.test)
+    curve = folder / "learning.png" if outcome.history else None
+    train_report(folder / "report.html", model, evaluation, tested, outcome.probabilities, unreadable, looked, curve=curve)
+    # Only now: up to here an interrupted run can go on.
+    (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+
+
+def _must_be_free(folder: Path) -> None:
+    """A folder that holds something else than an earlier model is not written into."""
+    try:
+        ours = is_model_folder(folder) or (folder / PLAN_FILE).is_file()
+        if folder.is_file() or (folder.is_dir() and not ours and any(folder.iterdir())):
+            raise OptionError(
+                f"--out {folder}: there is something else already", hint="Give a new folder, or an empty one."
+            )
+    except OSError as error:
+        raise OptionError(f"--out {folder}: cannot be used ({error.strerror})") from error
+
+
+def _tell_rare(dataset: Dataset, progress: Progress) -> None:
+    for i, name in enumerate(dataset.classes):
+        counts = {
+            role: int(((dataset.labels == i) & np.array([s == role for s in dataset.splits])).sum()) for role in SPLITS
+        }
+        if sum(counts.values()) == 1:
+            progress.warn(
+                f"the class {name!r} has one image: it {'is learned but not tested' if counts['train'] else 'cannot be learned'}"
+            )
+        elif not counts["train"]:
+            progress.warn(f"the class {name!r} has no image in the training split")
+    if not len(dataset.where("train")):
+        raise DataError(f"{dataset.root}: the training split is empty")
+
+
+def _metrics(
+    evaluation: Evaluation, outcome: Outcome, unreadable: Sequence[tuple[Path, str]], looked: Scan, seconds: float
+) -> dict[str, Any]:
+    return {
+        **evaluation.to_dict(),
+        "split": "test",
+        "strategy": outcome.model.training["strategy"],
+        "timing": {**outcome.timing, "total_seconds": round(seconds, 2)},
+        "unreadable": [{"path": str(path), "reason": reason} for path, reason in unreadable],
+        "conflicting": [[str(path) for path in paths] for paths in looked.conflicting],
+        "near_duplicates": looked.near_duplicates,
+        "seconds": round(seconds, 2),
+    }

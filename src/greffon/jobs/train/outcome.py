@@ -1,0 +1,109 @@
+"""What feature extraction and fine-tuning both end with, and what both begin with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+
+from greffon.activations import Choice, Store
+from greffon.backbones import Backbone
+from greffon.datasets import Dataset, Scan
+from greffon.model import Model
+from greffon.progress import Progress
+from greffon.training import EpochRow, RateCurve
+from greffon.transfer.inductive import Probe
+
+__all__ = ["Outcome", "Task"]
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """What both strategies are given.
+
+    Parameters
+    ----------
+    dataset
+        With the role of every image.
+    drawn
+        Whether the roles were drawn here, and not the user's own.
+    folder
+        The model folder to write, or None.
+    """
+
+    dataset: Dataset
+    scan: Scan
+    network: Backbone
+    drawn: bool
+    folder: Path | None
+    fractions: Sequence[float]
+    class_weights: str
+    seed: int
+    precision: str
+    min_fidelity: float
+    store: Store
+    progress: Progress
+
+    def learned(self) -> list[int]:
+        """The positions of all images but those of the test split: these have no part in any choice."""
+        return [i for i, role in enumerate(self.dataset.splits) if role != "test"]
+
+    def figures_of_data(self, unreadable: int) -> dict[str, Any]:
+        """What a model remembers of the images, as JSON values."""
+        dataset, looked = self.dataset, self.scan
+        return {
+            "fingerprint": dataset.fingerprint(looked.digests),
+            "images": len(dataset),
+            "splits": {name: len(dataset.where(name)) for name in ("train", "val", "test")},
+            "images_by_class": {name: int((dataset.labels == i).sum()) for i, name in enumerate(dataset.classes)},
+            "unreadable": len(looked.unreadable) + unreadable,
+            "near_duplicates": looked.near_duplicates,
+        }
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """What a strategy gives.
+
+    Parameters
+    ----------
+    model
+        Without figures yet.
+    dataset
+        With the roles that it was trained by.
+    test, probabilities
+        int64 (k,): the positions of the test images; float64 (k, c).
+    failed
+        Position → reason.
+    computed, reused
+        Records of the frozen part that were computed, and that were known.
+    plan
+        Which engine ran it, and why.
+    timing
+        Seconds, as JSON values.
+    probe
+        Of feature extraction.
+    history, curve
+        Of fine-tuning.
+    validated
+        Of fine-tuning: the positions of the validation images, int64 (k,), and whether each is named rightly, bool (k,).
+    """
+
+    model: Model
+    dataset: Dataset
+    test: np.ndarray
+    probabilities: np.ndarray
+    failed: Mapping[int, str]
+    computed: int
+    reused: int
+    plan: Choice
+    timing: Mapping[str, Any]
+    probe: Probe | None = None
+    history: tuple[EpochRow, ...] = ()
+    curve: RateCurve | None = None
+    validated: tuple[np.ndarray, np.ndarray] | None = None

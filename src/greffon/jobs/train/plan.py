@@ -1,0 +1,109 @@
+"""The plan of a fine-tuning run: every choice that the clock or the disk had a part in, written down before it starts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from greffon.activations import Choice
+from greffon.errors import OptionError
+from greffon.training import Recipe
+from greffon.transfer.inductive import Costs, Layout
+
+__all__ = ["PLAN_FILE", "Plan", "read_plan"]
+
+#: Its name in the model folder.
+PLAN_FILE = "plan.json"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run does, and what it is expected to cost. With the same images, options and seed it gives the same model.
+
+    Parameters
+    ----------
+    wanted
+        What was asked for: cut, views, and how they are kept.
+    layout
+        What is done; where the disk is too small it is another.
+    engine
+        Of the frozen part.
+    recipe
+        Of the training.
+    costs
+        Estimated before the start.
+    why
+        What was changed of the wishes, or "".
+    """
+
+    wanted: Layout
+    layout: Layout
+    engine: Choice
+    recipe: Recipe
+    costs: Costs
+    why: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "wanted": self.wanted.to_dict(),
+            "layout": self.layout.to_dict(),
+            "engine": self.engine.to_dict(),
+            "recipe": self.recipe.to_dict(),
+            "costs": self.costs.to_dict(),
+            "why": self.why,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Plan:
+        """The inverse of ``to_dict``. Raises OptionError where something is missing or cannot be."""
+        try:
+            wanted, layout, costs = Layout(**values["wanted"]), Layout(**values["layout"]), Costs(**values["costs"])
+            engine, recipe = Choice.from_dict(values["engine"]), Recipe.from_dict(values["recipe"])
+            return cls(wanted, layout, engine, recipe, costs, str(values["why"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise OptionError(f"the plan of a run is damaged ({type(error).__name__}: {str(error)[:160]})") from error
+
+    def lines(self, training_stages: str) -> list[str]:
+        """What a person should know before it starts."""
+        layout, costs, recipe = self.layout, self.costs, self.recipe
+        views = f"{layout.views} views" if layout.views > 1 else "1 view"
+        kept = (
+            "nothing is kept on disk"
+            if layout.recompute
+            else f"{costs.disk_bytes / 1e6:,.0f} MB on disk in {layout.keep} ({costs.record_bytes / 1e3:,.0f} kB each)"
+        )
+        fast = ", 3 × 3 convolutions by Winograd's way" if recipe.winograd else ""
+        return [
+            f"plan: {training_stages} and a new head are trained; {costs.training} images × {views}"
+            f" + {costs.others} others; {kept}",
+            f"plan: frozen part in {self.engine.precision}: some {costs.pass_seconds:,.0f} s where nothing is known yet;"
+            f" some {costs.epoch_seconds:,.1f} s an epoch × {recipe.epochs}, in {recipe.precision}{fast};"
+            f" some {costs.memory_bytes / 1e9:,.1f} GB of memory",
+        ]
+
+
+def read_plan(path: Path) -> Plan:
+    """A plan that an earlier run wrote: ``plan.json``, or the model folder that it stands in.
+
+    Raises OptionError where there is none, or it is damaged.
+    """
+    file = path / PLAN_FILE if path.is_dir() else path
+    try:
+        if file.stat().st_size > 2**24:
+            raise OptionError(f"--plan {file}: larger than 16 MiB, which no plan is")
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise OptionError(f"--plan {file}: cannot be read ({error.strerror})", hint="Give the plan.json of an earlier run.") from error
+    except (ValueError, RecursionError) as error:
+        raise OptionError(f"--plan {file}: not JSON, or damaged ({str(error)[:160]})") from error
+    if not isinstance(values, dict):
+        raise OptionError(f"--plan {file}: a JSON object is expected")
+    try:
+        return Plan.from_dict(values)
+    except OptionError as error:
+        raise OptionError(f"--plan {file}: {error.what}") from error

@@ -1,0 +1,373 @@
+"""THE gradient loop: epochs, steps, validation, the best state, exact resume."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from greffon.errors import ModelError
+from greffon.heads import fit_temperature, softmax
+from greffon.losses import classification_loss, l2_sp
+from greffon.metrics import log_loss
+from greffon.progress import Progress
+from greffon.training.checkpoint import Checkpoint, flat_optimizer, load_checkpoint, load_optimizer, save_checkpoint
+from greffon.training.groups import keep_statistics, make_optimizer, parameter_groups, train_top
+from greffon.training.grown import Grown
+from greffon.training.mixing import mixed
+from greffon.training.recipe import Recipe
+from greffon.training.schedule import rate_factor, trained_stages
+from greffon.training.source import Source
+from greffon.training.winograd import winograd_convolutions
+
+__all__ = ["EpochRow", "Samples", "Trained", "class_weights", "fit", "make_fabric", "scores_of"]
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """Images by their position in the source, int64 (n,), and their classes, int64 (n,)."""
+
+    positions: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class EpochRow:
+    """One epoch; epoch 0 is before the first. Without a validation split its two figures are None.
+
+    ``log_loss`` is in nats, after division of the scores by the temperature that makes it least, so that it tells how
+    well the classes are told apart, and not how loudly.
+    """
+
+    epoch: int
+    loss: float | None
+    accuracy: float | None
+    log_loss: float | None
+    learning_rate: float
+    stages: int
+    seconds: float
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Trained:
+    """What a run ended with.
+
+    Parameters
+    ----------
+    state
+        The tensors of the best epoch, by the names of ``Grown``.
+    history
+        From epoch 0 on.
+    best_epoch
+        Of the least validated log-loss, or the last one where nothing is validated.
+    stopped
+        Why it ended before its last epoch, or "".
+    """
+
+    state: Mapping[str, Tensor]
+    history: tuple[EpochRow, ...]
+    best_epoch: int
+    stopped: str
+
+
+def class_weights(labels: np.ndarray, classes: int) -> Tensor:
+    """n / (c n_k) for each class k with images, and 0 for one without: float32 (classes,), as scikit-learn's "balanced"."""
+    counts = np.bincount(labels, minlength=classes)
+    present = int((counts > 0).sum())
+    return torch.from_numpy(np.where(counts > 0, len(labels) / (present * np.maximum(counts, 1)), 0).astype(np.float32))
+
+
+def fit(
+    grown: Grown,
+    source: Source,
+    train: Samples,
+    val: Samples | None,
+    recipe: Recipe,
+    *,
+    progress: Progress,
+    configuration: Mapping[str, Any] | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    watch: Callable[[EpochRow], bool] | None = None,
+) -> Trained:
+    """Train the stages above a cut and the head. The module ends in its best state.
+
+    Every random number of an epoch comes from the seed and the number of the epoch, so a run that goes on from a
+    checkpoint draws what the uninterrupted one would have drawn.
+
+    Parameters
+    ----------
+    grown
+        Trained in place.
+    source
+        Where the activations are.
+    train, val
+        The images. ``val`` alone decides which epoch is the best; where there is none, the last one is.
+    recipe
+        What to do.
+    configuration
+        Everything that the run depends on, as JSON values: kept with the checkpoint, and compared on resuming.
+    checkpoint
+        A file that is written after every epoch, or None.
+    resume
+        Go on from the checkpoint, if there is one.
+    watch
+        Told of every epoch; training stops where it answers True.
+
+    Raises
+    ------
+    ModelError
+        The checkpoint is damaged, or of another configuration; or the pretrained stages give no finite numbers.
+    StoreError
+        The checkpoint cannot be written, or activations have gone. The last checkpoint stays.
+    """
+    run = _Run(grown, source, train, val, recipe, progress, {} if configuration is None else configuration)
+    seeds = torch.random.fork_rng(devices=range(torch.cuda.device_count()))
+    with seeds, torch.backends.cudnn.flags(benchmark=False, deterministic=True):
+        known = load_checkpoint(checkpoint, run.configuration) if checkpoint is not None and resume else None
+        if known is not None:
+            try:
+                run.restore(known)
+            except (RuntimeError, KeyError, TypeError, ValueError, IndexError) as error:  # what torch says of other tensors
+                reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+                raise ModelError(f"{checkpoint}: the checkpoint does not fit the run ({reason})",
+                                 hint="Start again without --resume.") from error  # fmt: skip
+            progress.say(f"going on after epoch {len(run.history) - 1} of {recipe.epochs}")
+        else:
+            run.begin()
+        left = recipe.epochs - len(run.history) + 1
+        progress.begin("Training", max(1, left) * len(train))
+        try:
+            while len(run.history) <= recipe.epochs and not run.stopped:
+                row = run.epoch(len(run.history) - 1)
+                if row is not None and watch is not None and watch(row):
+                    run.stopped = "the search gave it up"
+                if checkpoint is not None:
+                    save_checkpoint(checkpoint, run.checkpoint())
+        finally:
+            progress.end()
+    grown.load_state_dict(run.best)
+    grown.requires_grad_(False)
+    grown.eval()
+    return Trained(run.best, tuple(run.history), run.best_epoch, run.stopped)
+
+
+@final
+class _Run:
+    """The changing state of one training run."""
+
+    def __init__(
+        self,
+        grown: Grown,
+        source: Source,
+        train: Samples,
+        val: Samples | None,
+        recipe: Recipe,
+        progress: Progress,
+        about: Mapping[str, Any],
+    ) -> None:
+        self.configuration = about
+        self.history: list[EpochRow] = []
+        self.best: dict[str, Tensor] = {}
+        self.best_epoch = 0
+        self.stopped = ""
+        self._grown, self._source, self._train, self._val = grown, source, train, val
+        self._recipe, self._progress = recipe, progress
+        self._classes = grown.head.out_features
+        grown.to(memory_format=torch.channels_last)
+        if recipe.winograd:
+            winograd_convolutions(grown.span)
+        grown.requires_grad_(True)
+        self._groups = parameter_groups(grown, recipe)
+        optimizer = make_optimizer(self._groups, recipe)
+        self._fabric = make_fabric(recipe.precision)
+        self._module, self._optimizer = self._fabric.setup(grown, optimizer)
+        self._weights = class_weights(train.labels, self._classes).to(self._fabric.device) if recipe.balanced else None
+        self._pretrained = list(grown.span.parameters())
+        self._start = [p.detach().clone() for p in self._pretrained] if recipe.l2_sp else []
+        self._average = copy.deepcopy(grown).requires_grad_(False).eval() if recipe.ema else None
+
+    def begin(self) -> None:
+        """Look at the validation images before the first step: whatever goes wrong later, this much is in hand."""
+        began = time.perf_counter()
+        accuracy, loss = self._validate()
+        if not self._is_sound(loss):
+            raise ModelError("the pretrained stages above the cut give numbers that are not finite",
+                             hint="Choose other weights, another cut (--unfreeze), or --keep float32.")  # fmt: skip
+        self.history.append(EpochRow(0, None, accuracy, loss, 0.0, 0, time.perf_counter() - began))
+        self._keep_best(0)
+
+    def epoch(self, number: int) -> EpochRow | None:
+        """Train for one epoch, from 0, and validate. None, and a word in ``stopped``, where the loss is no number."""
+        recipe, began = self._recipe, time.perf_counter()
+        rng = np.random.default_rng([recipe.seed, number])
+        torch.manual_seed(int(rng.integers(2**62)))
+        stages = trained_stages(number, len(self._grown.span.stages), recipe.gradual)
+        train_top(self._grown, stages)
+        self._module.train()
+        keep_statistics(self._grown, 0 if recipe.batch_norm == "frozen" else stages)
+        order = rng.permutation(len(self._train))
+        views = rng.integers(0, self._source.views, len(self._train))
+        # Parts of nearly one size: no last batch of one image.
+        parts = np.array_split(np.arange(len(order)), math.ceil(len(order) / recipe.batch))
+        total = 0.0
+        for step, (part, x) in enumerate(self._batches([(self._train.positions[order[p]], views[p]) for p in parts], parts)):
+            factor = rate_factor(number * len(parts) + step, recipe.epochs * len(parts), recipe.warmup)
+            loss = self._step(x, self._train.labels[order[part]], factor, rng)
+            if not math.isfinite(loss):
+                return self._give_up(f"the loss was {loss} in epoch {number + 1}")
+            total += loss * len(part)
+            self._progress.advance(len(part))
+        accuracy, log_loss_now = self._validate()
+        if not self._is_sound(log_loss_now):
+            return self._give_up(f"the scores were no numbers after epoch {number + 1}")
+        rate = recipe.learning_rate * rate_factor(number * len(parts), recipe.epochs * len(parts), recipe.warmup)
+        seconds = time.perf_counter() - began
+        row = EpochRow(number + 1, total / len(order), accuracy, log_loss_now, rate, stages, seconds)
+        self.history.append(row)
+        self._judge(row)
+        told = "" if accuracy is None else f", validation: {100 * accuracy:.1f} %, log-loss {log_loss_now:.3f}"
+        self._progress.say(f"epoch {row.epoch}: loss {row.loss:.3f}{told}  ({seconds:.1f} s)")
+        return row
+
+    def _is_sound(self, validated: float | None) -> bool:
+        """Whether the scores are numbers: the last step of an epoch can ruin weights, and no loss tells of it."""
+        if validated is not None:
+            return math.isfinite(validated)
+        scores = scores_of(self._judged, self._source, self._train.positions[:32], self._fabric.device)
+        return bool(np.isfinite(scores).all())
+
+    def _give_up(self, why: str) -> None:
+        self.stopped = (
+            f"{why}: a lower --learning-rate (it was {self._recipe.learning_rate:g}) or --clip helps;"
+            f" the best state before, of epoch {self.best_epoch}, is kept"
+        )
+        self._progress.warn(self.stopped)
+
+    @property
+    def _judged(self) -> nn.Module:
+        """What is validated and kept."""
+        return self._module if self._average is None else self._average
+
+    def _step(self, x: Tensor, labels: np.ndarray, factor: float, rng: np.random.Generator) -> float:
+        recipe, device = self._recipe, self._fabric.device
+        targets = functional.one_hot(torch.from_numpy(labels), self._classes).float().to(device)
+        x = x.to(device)
+        if recipe.mix != "none":
+            x, targets = mixed(x, targets, recipe.mix, recipe.mix_alpha, rng)
+        for told, group in zip(self._optimizer.param_groups, self._groups, strict=True):
+            told["lr"] = group.learning_rate * factor
+        self._optimizer.zero_grad(set_to_none=True)
+        logits = self._module(x)
+        loss = classification_loss(logits, targets, class_weights=self._weights, label_smoothing=recipe.label_smoothing)
+        value = loss.item()
+        if not math.isfinite(value):
+            return value
+        if recipe.l2_sp:
+            loss = loss + l2_sp(self._pretrained, self._start, recipe.l2_sp)
+        self._fabric.backward(loss)
+        if recipe.clip:
+            self._fabric.clip_gradients(self._module, self._optimizer, max_norm=recipe.clip, error_if_nonfinite=False)
+        self._optimizer.step()
+        self._follow()
+        return value
+
+    def _follow(self) -> None:
+        """The moving average goes one step after the weights; what is counted and not learned is taken over."""
+        if self._average is None:
+            return
+        with torch.no_grad():
+            for mean, now in zip(self._average.state_dict().values(), self._grown.state_dict().values(), strict=True):
+                mean.lerp_(now, 1 - self._recipe.ema) if mean.is_floating_point() else mean.copy_(now)
+
+    def _validate(self) -> tuple[float | None, float | None]:
+        if self._val is None or not len(self._val):
+            return None, None
+        scores = scores_of(self._judged, self._source, self._val.positions, self._fabric.device)
+        if not np.isfinite(scores).all():
+            return 0.0, math.inf
+        probabilities = softmax(scores / fit_temperature(scores, self._val.labels))
+        right = probabilities.argmax(1) == self._val.labels
+        return float(right.mean()), log_loss(self._val.labels, probabilities)
+
+    def _judge(self, row: EpochRow) -> None:
+        best = self.history[self.best_epoch].log_loss
+        if best is None or row.log_loss is None or row.log_loss < best:
+            self._keep_best(row.epoch)
+        elif self._recipe.patience and row.epoch - self.best_epoch >= self._recipe.patience:
+            self.stopped = f"no better validation in {self._recipe.patience} epochs"
+
+    def _keep_best(self, epoch: int) -> None:
+        module = self._grown if self._average is None or epoch == 0 else self._average
+        self.best = {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
+        self.best_epoch = epoch
+
+    def _batches(
+        self, wanted: list[tuple[np.ndarray, np.ndarray]], parts: list[np.ndarray]
+    ) -> Iterator[tuple[np.ndarray, Tensor]]:
+        """Batches in their order; the next one is read while one is trained on."""
+        with ThreadPoolExecutor(1, "greffon-read") as pool:
+            ahead = [pool.submit(self._source.batch, *one) for one in wanted[:1]]
+            for number, part in enumerate(parts):
+                if number + 1 < len(wanted):
+                    ahead.append(pool.submit(self._source.batch, *wanted[number + 1]))
+                yield part, ahead.pop(0).result()
+
+    # --- the checkpoint -------------------------------------------------------------------------------------------
+
+    def checkpoint(self) -> Checkpoint:
+        """The whole state as it is after an epoch."""
+        tensors = {f"now.{name}": tensor for name, tensor in self._grown.state_dict().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
+        tensors |= {f"optimizer.{name}": tensor for name, tensor in flat_optimizer(self._optimizer).items()}
+        if self._average is not None:
+            tensors |= {f"average.{name}": tensor for name, tensor in self._average.state_dict().items()}
+        progress = {"history": [asdict(row) for row in self.history], "best_epoch": self.best_epoch, "stopped": self.stopped}
+        return Checkpoint(self.configuration, progress, tensors)
+
+    def restore(self, known: Checkpoint) -> None:
+        """Stand where a checkpoint was written."""
+        self._grown.load_state_dict(known.part("now"))
+        self.best = known.part("best")
+        load_optimizer(self._optimizer, known.part("optimizer"))
+        if self._average is not None:
+            self._average.load_state_dict(known.part("average"))
+        self.history = [EpochRow(**row) for row in known.progress["history"]]
+        self.best_epoch, self.stopped = int(known.progress["best_epoch"]), str(known.progress["stopped"])
+
+
+def make_fabric(precision: str) -> Any:
+    """Lightning Fabric on one device, the GPU where there is one. ``precision`` as ``Recipe`` has it."""
+    from lightning_fabric import Fabric
+
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would tell the terminal of every choice
+    mode = "bf16-mixed" if precision == "bfloat16" else "32-true"
+    return Fabric(accelerator="cuda" if torch.cuda.is_available() else "cpu", devices=1, precision=mode)
+
+
+def scores_of(module: nn.Module, source: Source, positions: np.ndarray, device: torch.device, batch: int = 32) -> np.ndarray:
+    """The scores of the plain view of images, float64 (k, classes)."""
+    module.eval()
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(positions), batch):
+            some = positions[start : start + batch]
+            parts.append(module(source.batch(some, np.zeros(len(some), np.int64)).to(device)).double().cpu().numpy())
+    return np.concatenate(parts)

@@ -1,0 +1,128 @@
+"""Where training takes its batches from: activations that were kept, or that are computed again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from greffon.activations import Activations, Engine, Photo, pixels_of
+from greffon.errors import OptionError
+from greffon.images import Preprocess, View
+
+__all__ = ["FirstViews", "RecomputedViews", "Source", "StoredViews", "as_tensor"]
+
+
+class Source(Protocol):
+    """Activations at the cut of n images, each in ``views`` views, the first of which is the plain image."""
+
+    @property
+    def views(self) -> int:
+        """How many views each image has."""
+        ...
+
+    def batch(self, positions: np.ndarray, views: np.ndarray) -> Tensor:
+        """One view of each image: int64 (k,) and int64 (k,) to float32 (k, c, h, w), channels last, on the CPU."""
+        ...
+
+
+@final
+class StoredViews:
+    """Reads from the store, or from memory, what a pass has kept.
+
+    Parameters
+    ----------
+    kept
+        The activations of the same images, one for each view.
+    preprocess
+        Needed where what is kept are the images themselves, uint8 (h, w, 3): the cut stands below the first stage.
+    """
+
+    def __init__(self, kept: Sequence[Activations], preprocess: Preprocess) -> None:
+        self._kept = tuple(kept)
+        self._preprocess = preprocess
+        self.views = len(self._kept)
+
+    def batch(self, positions: np.ndarray, views: np.ndarray) -> Tensor:
+        out: np.ndarray | None = None
+        for view in np.unique(views):
+            mine = np.flatnonzero(views == view)
+            records = self._kept[int(view)].batch(positions[mine])
+            if out is None:
+                if len(mine) == len(positions):
+                    out = records
+                    break
+                out = np.empty((len(positions), *records.shape[1:]), records.dtype)
+            out[mine] = records
+        assert out is not None
+        return as_tensor(out, self._preprocess)
+
+
+@final
+class FirstViews:
+    """The first few views of another source.
+
+    Raises OptionError where it does not have so many.
+    """
+
+    def __init__(self, source: Source, views: int) -> None:
+        if not 1 <= views <= source.views:
+            raise OptionError(f"FirstViews: views must be from 1 to {source.views}, got {views}")
+        self._source = source
+        self.views = views
+
+    def batch(self, positions: np.ndarray, views: np.ndarray) -> Tensor:
+        return self._source.batch(positions, views)
+
+
+def as_tensor(records: np.ndarray, preprocess: Preprocess) -> Tensor:
+    """Records of the store to float32 (n, c, h, w), channels last: bfloat16 comes as ``uint16``, images as ``uint8``."""
+    if records.dtype == np.uint8:
+        tensor = torch.from_numpy(preprocess.normalise(records))
+    elif records.dtype == np.uint16:
+        tensor = torch.from_numpy(np.ascontiguousarray(records).view(np.int16)).view(torch.bfloat16)
+    else:
+        tensor = torch.from_numpy(np.require(records, requirements=["C", "W"]))
+    # Transposed while they are narrow, then widened: half the traffic.
+    return tensor.contiguous(memory_format=torch.channels_last).float()
+
+
+@final
+class RecomputedViews:
+    """Keeps nothing: decodes the images and runs the frozen part for every batch. Slow, and needs no disk.
+
+    Parameters
+    ----------
+    photos, digests
+        The images and the sha256 of their contents.
+    preprocess
+        Of the network.
+    engine
+        Runs the frozen part up to the cut.
+    looks
+        The views of each image.
+    """
+
+    def __init__(
+        self, photos: Sequence[Photo], digests: Sequence[str], preprocess: Preprocess, engine: Engine, looks: Sequence[View]
+    ) -> None:
+        self._photos, self._digests = photos, digests
+        self._preprocess, self._engine, self._looks = preprocess, engine, tuple(looks)
+        self.views = len(self._looks)
+
+    def batch(self, positions: np.ndarray, views: np.ndarray) -> Tensor:
+        images = np.stack(
+            [
+                pixels_of(self._photos[int(i)], self._preprocess, digest=self._digests[int(i)], view=self._looks[int(v)])
+                for i, v in zip(positions, views, strict=True)
+            ]
+        )
+        size, parts = self._engine.batch, []
+        for start in range(0, len(images), size):
+            some = images[start : start + size]
+            fill = np.zeros((size - len(some), *some.shape[1:]), np.uint8)
+            parts.append(self._engine.run(np.concatenate([some, fill]))[: len(some)])
+        return as_tensor(np.concatenate(parts), self._preprocess)
