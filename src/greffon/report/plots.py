@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 from greffon.errors import OptionError
 from greffon.report.labels import label_points, printable
 from greffon.training import EpochRow, RateCurve
-from greffon.transfer.inductive import BackboneFigures, Depth, DepthFigures
+from greffon.transfer.inductive import BackboneFigures, Depth, DepthFigures, Search, SearchTrial
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["learning_curves", "plot_comparison", "plot_depths", "rate_finder"]
+__all__ = ["learning_curves", "plot_comparison", "plot_depths", "plot_search", "rate_finder"]
 
 #: Okabe and Ito (2008): colours that colour-blind people tell apart. What differs in colour differs in form, too.
 _BLUE, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -196,6 +196,56 @@ def plot_comparison(rows: Sequence[BackboneFigures], path: Path, *, title: str =
         _head(figure, axes, title)
         label_points(figure, axes, rows, front)
         _save(figure, path)
+
+
+def plot_search(found: Search, path: Path, *, title: str = "", most: int = 3) -> None:
+    """Draw the validation log-loss of every trial of a search against the values that mattered most.
+
+    Parameters
+    ----------
+    path
+        A ``.png`` or ``.svg`` file.
+    most
+        How many values; where it is not known what mattered, the first ones of the search.
+
+    Raises
+    ------
+    OptionError
+        The file cannot be written.
+    """
+    names = list(found.importances)[:most] or list(found.best.values)[:most]
+    kinds = (
+        ([one for one in found.trials if one.ended == "finished"], _BLUE, "o", "finished"),
+        ([one for one in found.trials if one.ended != "finished"], _GREY, "x", "given up early"),
+        ([found.trials[0]], _GREEN, "D", "the default"),
+        ([found.best], _ORANGE, "*", "taken"),
+    )
+    losses = [one.log_loss for one in found.trials]
+    low, high = min(losses), max(losses)
+    with _figure(2.0 + 2.9 * len(names), 4.2) as (figure, first):
+        first.remove()
+        panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+        for axes, name in zip(panels, names, strict=True):
+            words = sorted({str(one.values[name]) for one in found.trials}) if isinstance(found.best.values[name], str) else []
+            for some, colour, marker, label in kinds:
+                axes.plot(_places(some, name, words), [one.log_loss for one in some], marker, color=colour, linestyle="none",
+                          markersize=13 if marker == "*" else 6, label=label, zorder=3)  # fmt: skip
+            share = found.importances.get(name)
+            axes.set_xlabel(name.replace("_", " ") + (f" ({100 * share:.0f} % of the variance)" if share is not None else ""))
+            if words:
+                axes.set_xticks(range(len(words)), words)
+                axes.set_xlim(-0.5, len(words) - 0.5)
+            elif name in ("learning_rate", "head_learning_rate", "weight_decay") and min(_places(found.trials, name, words)) > 0:
+                axes.set_xscale("log")
+        panels[0].set_ylim(max(0.0, low - 0.08 * (high - low or 1)), high + 0.08 * (high - low or 1))
+        panels[0].set_ylabel("validation log-loss, best epoch (nats)")
+        _head(figure, panels[0], title)
+        _save(figure, path)
+
+
+def _places(trials: Sequence[SearchTrial], name: str, words: Sequence[str]) -> list[float]:
+    """Where trials stand on the axis of a value: words in their order."""
+    return [float(words.index(str(one.values[name])) if words else one.values[name]) for one in trials]
 
 
 def _plain_log_ticks(axes: Axes) -> None:

@@ -13,6 +13,7 @@ from typing import Any, final
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor
 
 from activations.small import network
@@ -53,7 +54,7 @@ class Drawn:
         shape = record_shape(backbone, cut)
         rng = np.random.default_rng(0)
         centre = rng.normal(size=(CLASSES, shape[0], 1, 1))
-        self._records = np.abs(centre[labels] + 3.0 * rng.normal(size=(VIEWS, len(labels), *shape))).astype(np.float32)
+        self._records = np.abs(centre[labels] + 2.0 * rng.normal(size=(VIEWS, len(labels), *shape))).astype(np.float32)
         self._allowed, self._seconds = set(allowed), seconds
         self.views = VIEWS
         self.asked: set[int] = set()
@@ -112,13 +113,11 @@ def test_a_good_learning_rate_is_found_among_bad_ones() -> None:
     assert found.recipe.head_learning_rate > 3 * lame.head_learning_rate
     assert found.recipe == found.best.recipe
     assert found.best.log_loss == min(trial.log_loss for trial in found.trials)
-    # The same from outside: each head rate on a grid, in a plain run; the one found is none of the worse half.
-    losses = {}
-    for rate in (3e-4, 1e-3, 3e-3, 1e-2, 3e-2):
-        row = tuned(one, replace(lame, head_learning_rate=rate), VIEWS)
-        losses[rate] = row
-    assert found.best.log_loss <= sorted(losses.values())[2], losses
-    assert max(losses, key=lambda rate: losses[rate]) == 3e-4
+    # The same from outside: the head's rate alone, on a grid, in plain runs. They halve the loss at three times the rate.
+    losses = [tuned(one, replace(lame, head_learning_rate=rate), VIEWS) for rate in (3e-4, 1e-3, 3e-3, 1e-2)]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[0] == default.log_loss
+    assert found.best.log_loss < losses[1] < 0.6 * losses[0]
 
 
 def tuned(one: Case, recipe: Recipe, views: int) -> float:
@@ -227,8 +226,11 @@ def test_what_mattered_is_said_where_there_are_trials_enough() -> None:
     shares = list(enough.importances.values())
     assert shares == sorted(shares, reverse=True)
     assert sum(shares) == pytest.approx(1.0)
-    # The classes stand apart in the features: how fast the head learns is what matters in one epoch.
-    assert next(iter(enough.importances)) == "head_learning_rate"
+    # From outside: rank correlation says the same of the greatest, and of one that cannot matter in two steps.
+    rank = {name: abs(spearmanr([one.values[name] for one in enough.trials], [one.early for one in enough.trials]).statistic)
+            for name in ("views", "dropout", "weight_decay", "learning_rate")}  # fmt: skip
+    assert next(iter(enough.importances)) == max(rank, key=lambda name: rank[name]) == "views"
+    assert enough.importances["weight_decay"] < 0.05
     assert "trials after the first epoch, which all of them ran" in enough.basis
     kept = json.loads(json.dumps(enough.to_dict(), allow_nan=False))
     assert (kept["best"], kept["default"], len(kept["trials"])) == (enough.best.number, 0, 16)

@@ -68,7 +68,7 @@ class SearchSpace:
             mix=mix,
             mix_alpha=alpha,
         )
-        cut = trial.suggest_categorical("cut", self.cuts) if len(self.cuts) > 1 else self.cuts[0]
+        cut = self.cuts[0] if len(self.cuts) == 1 else trial.suggest_categorical("cut", self.cuts)
         views = trial.suggest_int("views", 1, self.views) if self.views > 1 else self.views
         return recipe, cut, views
 
