@@ -71,12 +71,15 @@ def tune(
         listener.say(line)
     checkpoint = None
     if task.folder is not None:
-        task.folder.mkdir(parents=True, exist_ok=True)
         checkpoint = task.folder / CHECKPOINT_FILE
-        write_json(task.folder / PLAN_FILE, plan.to_dict())
-        if not resume:
-            checkpoint.unlink(missing_ok=True)
-        elif not checkpoint.exists():
+        try:
+            task.folder.mkdir(parents=True, exist_ok=True)
+            write_json(task.folder / PLAN_FILE, plan.to_dict())
+            if not resume:
+                checkpoint.unlink(missing_ok=True)
+        except OSError as error:
+            raise OptionError(f"--out {task.folder}: cannot be written ({error.strerror or error})") from error
+        if resume and not checkpoint.exists():
             listener.say(f"there is no checkpoint in {task.folder}: the run begins at its beginning")
     began = time.perf_counter()
     looks = views(wishes.policy, plan.layout.views, task.seed)
