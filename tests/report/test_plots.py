@@ -34,7 +34,7 @@ def depths() -> DepthFigures:
 
 def rows(*points: tuple[str, float, float], n: int = 500) -> tuple[BackboneFigures, ...]:
     """Name, share of images named rightly, seconds per 1,000 images."""
-    cost = Cost(1.0, (1.0, 1.0), "torch", 1, 1, 1)
+    cost = Cost(1.0, (1.0, 1.0), "float32", "torch", 1, 1, 1)
     return side_by_side(
         [Contender(name, np.arange(n) < round(share * n), replace(cost, seconds_per_1000=s)) for name, share, s in points]
     )
