@@ -14,11 +14,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from growing import Held, drawn_network, held, started
 from greffon.errors import ModelError
 from greffon.progress import Silent
 from greffon.training import EpochRow, Grown, Recipe, Samples, Trained, fit
 from greffon.transfer.inductive import grown_on
+from growing import Held, drawn_network, held, started
 
 NETWORK = drawn_network()
 CUT = "layer3"
