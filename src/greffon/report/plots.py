@@ -227,7 +227,7 @@ def plot_search(found: Search, path: Path, *, title: str = "", most: int = 3) ->
         panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
         for axes, name in zip(panels, names, strict=True):
             words = sorted({str(one.values[name]) for one in found.trials}) if isinstance(found.best.values[name], str) else []
-            for some, colour, marker, label in kinds:
+            for some, colour, marker, label in (kind for kind in kinds if kind[0]):
                 axes.plot(_places(some, name, words), [one.log_loss for one in some], marker, color=colour, linestyle="none",
                           markersize=13 if marker == "*" else 6, label=label, zorder=3)  # fmt: skip
             share = found.importances.get(name)
@@ -237,6 +237,10 @@ def plot_search(found: Search, path: Path, *, title: str = "", most: int = 3) ->
                 axes.set_xlim(-0.5, len(words) - 0.5)
             elif name in ("learning_rate", "head_learning_rate", "weight_decay") and min(_places(found.trials, name, words)) > 0:
                 axes.set_xscale("log")
+                _plain_log_ticks(axes, every=(1,))
+            elif len(set(_places(found.trials, name, words))) <= 4:
+                axes.set_xticks(sorted(set(_places(found.trials, name, words))))
+                axes.xaxis.set_major_formatter("{x:g}")
         panels[0].set_ylim(max(0.0, low - 0.08 * (high - low or 1)), high + 0.08 * (high - low or 1))
         panels[0].set_ylabel("validation log-loss, best epoch (nats)")
         _head(figure, panels[0], title)
@@ -248,12 +252,12 @@ def _places(trials: Sequence[SearchTrial], name: str, words: Sequence[str]) -> l
     return [float(words.index(str(one.values[name])) if words else one.values[name]) for one in trials]
 
 
-def _plain_log_ticks(axes: Axes) -> None:
-    """Ticks at 1, 2 and 5 times the powers of ten, as plain numbers."""
+def _plain_log_ticks(axes: Axes, every: Sequence[int] = (1, 2, 5)) -> None:
+    """Ticks at 1, 2 and 5 times the powers of ten, as plain numbers; over a wide range at the powers alone."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = axes.get_xlim()
-    axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if high / low < 300 else (1,)))
+    axes.xaxis.set_major_locator(LogLocator(10, subs=every if high / low < 300 else (1,)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
 

@@ -94,6 +94,11 @@ def find_hyperparameters(
         f"search: trial {found.best.number} of {noted.trials} is taken, {noted.pruned} were given up early; validation log-loss"
         f" {noted.log_loss:.3f}, of the default {noted.default_log_loss:.3f} (chosen by it, so the figure flatters)"
     )
+    if len(found.trials) == 1:
+        listener.warn(
+            f"the search had time for the default alone, and {found.best.epochs} of its {plan.recipe.epochs} epochs: nothing was"
+            " compared; a longer --tune, fewer --epochs or a higher cut helps"
+        )
     if task.folder is not None:
         write_json(task.folder / SEARCH_FILE, found.to_dict())
         plot_search(found, task.folder / SEARCH_PICTURE)
