@@ -24,6 +24,7 @@ from greffon.transfer.inductive import (
     Layout,
     Start,
     adopt,
+    check_trainable,
     estimate,
     frozen_part,
     grown_on,
@@ -165,11 +166,13 @@ def tune(
 
 
 def _representation(pool: str, stages: str, norm: str) -> Representation:
-    return Representation(
+    representation = Representation(
         "last" if stages == "auto" else stages,  # type: ignore[arg-type]  # it checks its values itself
         "mean" if pool == "auto" else pool,  # type: ignore[arg-type]
         "standard" if norm == "auto" else norm,  # type: ignore[arg-type]
     )
+    check_trainable(representation)
+    return representation
 
 
 def _earlier_plan(task: Task, resume: bool, plan_from: Path | None) -> Plan | None:

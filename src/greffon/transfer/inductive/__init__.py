@@ -5,6 +5,7 @@ from greffon.transfer.inductive.depth import ALL_STAGES, Depth, DepthFigures, Su
 from greffon.transfer.inductive.finetuning import (
     FineTuned,
     Start,
+    check_trainable,
     fine_tune,
     grown_on,
     is_fine_tuned,
@@ -68,6 +69,7 @@ __all__ = [
     "Trial",
     "TunedRun",
     "adopt",
+    "check_trainable",
     "cross_validate",
     "depth_figures",
     "estimate",

@@ -21,6 +21,7 @@ from greffon.training import EpochRow, Grown, RateCurve, Recipe, Samples, Source
 __all__ = [
     "FineTuned",
     "Start",
+    "check_trainable",
     "fine_tune",
     "grown_on",
     "is_fine_tuned",
@@ -86,11 +87,7 @@ def prepare(
     """
     if cut == "none":
         raise OptionError("fine-tuning needs a stage to train, got unfreeze 'none'", hint=f"The stages are: {', '.join(network.stages)}.")
-    if representation.pool == "flatten" or representation.norm == "sqrt-l2":
-        raise OptionError(
-            f"fine-tuning trains through pooled features with the norm standard or l2, got {representation}",
-            hint="Give --pool mean, max or mean+max, and --norm standard or l2, or leave them away.",
-        )
+    check_trainable(representation)
     parts = []
     for start in range(0, len(train), block):
         some = train.positions[start : start + block]
@@ -99,6 +96,15 @@ def prepare(
     features = np.concatenate(parts)
     normaliser = Normaliser.fit(features, representation.norm)
     return Start(cut, representation, normaliser, normaliser.apply(features), train.labels, classes)
+
+
+def check_trainable(representation: Representation) -> None:
+    """Raise OptionError for features that cannot be trained through."""
+    if representation.pool == "flatten" or representation.norm == "sqrt-l2":
+        raise OptionError(
+            f"fine-tuning trains through pooled features with the norm standard or l2, got {representation}",
+            hint="Give --pool mean, max or mean+max, and --norm standard or l2, or leave them away.",
+        )
 
 
 def grown_on(network: Backbone, start: Start, recipe: Recipe) -> Grown:
