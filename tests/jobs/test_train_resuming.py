@@ -96,7 +96,9 @@ def test_killed_runs_end_as_one_that_nobody_killed(
     for number, where in enumerate(("middle", "writing", "between")):
         again = ["--resume"] if number else []
         program = [sys.executable, "-c", DYING, where, "train", *map(str, words), "--out", str(killed), *again]
-        done = subprocess.run(program, env=environment(greffon_cache), capture_output=True, text=True, check=False, timeout=300)
+        done = subprocess.run(
+            program, env=environment(greffon_cache), capture_output=True, text=True, check=False, timeout=300
+        )
         assert done.returncode == -signal.SIGKILL, done.stderr
         assert (killed / "checkpoint.safetensors").is_file()
         assert not (killed / "model.json").exists()
@@ -187,7 +189,9 @@ def test_hostile_plans_are_refused(
     assert_same(tmp_path / "out", tmp_path / "new")
 
 
-def test_a_full_disk_is_told_and_the_run_can_go_on(base: Path, photos: Path, tmp_path: Path, greffon_cache: Path) -> None:
+def test_a_full_disk_is_told_and_the_run_can_go_on(
+    base: Path, photos: Path, tmp_path: Path, greffon_cache: Path
+) -> None:
     """A process may write files of so many bytes at most, which looks to it as a disk that is full."""
     words = ["train", str(photos), "--backbone", str(base), "--unfreeze", "layer3", *WORDS, "--out"]
     for name, most, cache, expected in (

@@ -18,7 +18,13 @@ from greffon.jobs.train import FineTuning, TrainResult, train
 from greffon.model import load_model
 from greffon.training import Recipe
 
-WISHES = FineTuning(views=2, policy="light", keep="float32", training_precision="float32", recipe=Recipe(epochs=3, batch=8, learning_rate=3e-3))
+WISHES = FineTuning(
+    views=2,
+    policy="light",
+    keep="float32",
+    training_precision="float32",
+    recipe=Recipe(epochs=3, batch=8, learning_rate=3e-3),
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -74,7 +80,9 @@ def test_it_is_a_backbone_whose_frozen_part_is_known_already(result: TrainResult
     assert again.model.training["pretrained"]["fingerprint"] == result.model.backbone.fingerprint
 
 
-def test_a_run_without_room_computes_again_and_ends_with_the_same_model(result: TrainResult, base: Path, photos: Path) -> None:
+def test_a_run_without_room_computes_again_and_ends_with_the_same_model(
+    result: TrainResult, base: Path, photos: Path
+) -> None:
     from dataclasses import replace
 
     tight = replace(WISHES, cache_budget=8 * 3072)
@@ -88,7 +96,9 @@ def test_a_run_without_room_computes_again_and_ends_with_the_same_model(result: 
 def test_no_time_is_feature_extraction_and_says_why(base: Path, photos: Path) -> None:
     from dataclasses import replace
 
-    found = train(photos, backbone=str(base), unfreeze="auto", precision="float32", tuning=replace(WISHES, minutes=1e-6))
+    found = train(
+        photos, backbone=str(base), unfreeze="auto", precision="float32", tuning=replace(WISHES, minutes=1e-6)
+    )
     assert found.model.cut == "none"
     reasons = found.model.training["automatic"]
     assert any("does not fit into the time that is left" in reason for reason in reasons)
@@ -116,7 +126,19 @@ def test_bad_input_is_one_error(
         (["--slim"], "slim"),
     ]
     for more, expected in cases:
-        words = ["train", photos, "--out", new, "--backbone", base, "--precision", "float32", "--unfreeze", "layer3", *more]
+        words = [
+            "train",
+            photos,
+            "--out",
+            new,
+            "--backbone",
+            base,
+            "--precision",
+            "float32",
+            "--unfreeze",
+            "layer3",
+            *more,
+        ]
         monkeypatch.setattr(sys, "argv", ["greffon", *map(str, words)])
         with pytest.raises(SystemExit) as stop:
             main()

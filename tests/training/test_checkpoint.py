@@ -32,7 +32,9 @@ def drawn() -> Checkpoint:
         "best.b.c": torch.arange(5),
         "optimizer.0.step": torch.tensor(3.0),
     }
-    return Checkpoint(ABOUT, {"history": [{"epoch": 0, "loss": None}, {"epoch": 1, "loss": 0.1}], "best_epoch": 1}, tensors)
+    return Checkpoint(
+        ABOUT, {"history": [{"epoch": 0, "loss": None}, {"epoch": 1, "loss": 0.1}], "best_epoch": 1}, tensors
+    )
 
 
 def test_there_and_back(tmp_path: Path) -> None:
@@ -72,7 +74,9 @@ def test_what_is_no_checkpoint_is_refused(kind: str, tmp_path: Path) -> None:
     elif kind == "another layout":
         save_file({"a": torch.zeros(2)}, path, metadata={"greffon": '{"layout": 99}'})
     else:
-        path.write_bytes({"empty": b"", "text": b"not a checkpoint, but long enough to be one", "truncated": data[:-9]}[kind])
+        path.write_bytes(
+            {"empty": b"", "text": b"not a checkpoint, but long enough to be one", "truncated": data[:-9]}[kind]
+        )
     with pytest.raises(ModelError, match=r"c\.safetensors: the checkpoint cannot be read") as caught:
         load_checkpoint(path, ABOUT)
     assert "--resume" in caught.value.hint
@@ -100,7 +104,15 @@ def test_no_changed_byte_goes_unnoticed(tmp_path: Path) -> None:
 def test_every_name_that_differs_is_in_the_message(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     save_checkpoint(path, drawn())
-    other = {"cut": "block4", "views": [], "recipe": {"batch": 16, "seed": 0, "epochs": 4, "mix": "mixup"}, "a": 1, "b": None, "c": 3, "d": 4}
+    other = {
+        "cut": "block4",
+        "views": [],
+        "recipe": {"batch": 16, "seed": 0, "epochs": 4, "mix": "mixup"},
+        "a": 1,
+        "b": None,
+        "c": 3,
+        "d": 4,
+    }
     with pytest.raises(ModelError) as caught:
         load_checkpoint(path, other)
     for words in ('cut was "block5", is "block4"', "recipe.batch was 32, is 16", 'recipe.mix was null, is "mixup"',
@@ -165,7 +177,9 @@ def test_an_optimiser_goes_on_to_the_bit(name: str) -> None:
 
     def made() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
         torch.manual_seed(0)
-        module = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3), torch.nn.Conv2d(5, 4, 2)).to(memory_format=torch.channels_last)
+        module = torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3), torch.nn.Conv2d(5, 4, 2)).to(
+            memory_format=torch.channels_last
+        )
         if name == "sgd":
             return module, torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
         return module, torch.optim.AdamW(module.parameters(), lr=0.1, fused=True)

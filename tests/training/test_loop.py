@@ -26,7 +26,9 @@ CUT = "layer3"
 RECIPE = Recipe(epochs=2, batch=7, learning_rate=1e-3, head_learning_rate=1e-2, seed=5)
 
 
-def trained(recipe: Recipe, *, cut: str = CUT, val: bool = True, source: Held | None = None, **more: Any) -> tuple[Grown, Trained]:
+def trained(
+    recipe: Recipe, *, cut: str = CUT, val: bool = True, source: Held | None = None, **more: Any
+) -> tuple[Grown, Trained]:
     drawn, train, looked_at = held(NETWORK, cut)
     module = grown_on(NETWORK, started(NETWORK, cut, drawn, train), recipe)
     return module, fit(module, source or drawn, train, looked_at if val else None, recipe, progress=Silent(), **more)
@@ -38,11 +40,17 @@ def plain_loop(module: Grown, source: Held, train: Samples, recipe: Recipe) -> N
     groups = []
     for number, stage in enumerate(stages):
         top = number == len(stages) - 1
-        rate = recipe.head_learning_rate if top else recipe.learning_rate * recipe.stage_decay ** (len(stages) - 2 - number)
+        rate = (
+            recipe.head_learning_rate
+            if top
+            else recipe.learning_rate * recipe.stage_decay ** (len(stages) - 2 - number)
+        )
         for part in stage.modules():
             for name, p in part.named_parameters(recurse=False):
                 bare = isinstance(part, nn.BatchNorm2d) or name == "bias"
-                groups.append({"params": [p], "rate": rate, "weight_decay": 0.0 if bare else recipe.weight_decay, "lr": rate})
+                groups.append(
+                    {"params": [p], "rate": rate, "weight_decay": 0.0 if bare else recipe.weight_decay, "lr": rate}
+                )
     if recipe.optimizer == "adamw":
         optimizer = torch.optim.AdamW(groups, lr=1.0, foreach=False)
     else:
@@ -60,7 +68,9 @@ def plain_loop(module: Grown, source: Held, train: Samples, recipe: Recipe) -> N
         for size in sizes:
             x = torch.from_numpy(source.maps[views[at : at + size], train.positions[order[at : at + size]]])
             y = torch.from_numpy(train.labels[order[at : at + size]])
-            factor = (step + 1) / (warm + 1) if step < warm else (1 + math.cos(math.pi * (step - warm) / (total - warm))) / 2
+            factor = (
+                (step + 1) / (warm + 1) if step < warm else (1 + math.cos(math.pi * (step - warm) / (total - warm))) / 2
+            )
             for group in optimizer.param_groups:
                 group["lr"] = group["rate"] * factor
             optimizer.zero_grad()
@@ -151,7 +161,11 @@ def test_validation_is_of_the_plain_view_and_says_the_kept_figures() -> None:
 
 
 def of_norms(module: Grown) -> dict[str, torch.Tensor]:
-    return {name: tensor.clone() for name, tensor in module.state_dict().items() if "running" in name or "num_batches" in name}
+    return {
+        name: tensor.clone()
+        for name, tensor in module.state_dict().items()
+        if "running" in name or "num_batches" in name
+    }
 
 
 def test_frozen_statistics_stay_to_the_bit_and_trained_ones_move() -> None:
@@ -229,7 +243,9 @@ def test_clipping_bounds_the_step() -> None:
     module = grown_on(NETWORK, started(NETWORK, CUT, drawn, train), still)
     before = {name: p.detach().clone() for name, p in module.named_parameters()}
     fit(module, drawn, train, None, still, progress=Silent())
-    norm = math.sqrt(sum(float((p.double() - before[name].double()).square().sum()) for name, p in module.named_parameters()))
+    norm = math.sqrt(
+        sum(float((p.double() - before[name].double()).square().sum()) for name, p in module.named_parameters())
+    )
     assert norm == pytest.approx(1e-3, rel=1e-3)
 
 
@@ -239,7 +255,11 @@ def test_l2_sp_holds_the_stages_where_they_began() -> None:
 
     def distance(strength: float) -> float:
         state = trained(replace(RECIPE, epochs=4, l2_sp=strength, clip=0.0, optimizer="sgd"), val=False)[0].state_dict()
-        return sum(float((state[n] - start[n]).square().sum()) for n in state if n.startswith("span.") and start[n].is_floating_point())
+        return sum(
+            float((state[n] - start[n]).square().sum())
+            for n in state
+            if n.startswith("span.") and start[n].is_floating_point()
+        )
 
     assert distance(300.0) < 0.8 * distance(0.0)
 
@@ -272,13 +292,17 @@ def test_a_loss_that_is_no_number_stops_it_and_the_best_state_is_kept(val: bool)
 def test_weights_that_are_no_numbers_after_the_last_step_are_not_kept() -> None:
     """The losses of both steps are fine, and the second one goes nowhere: nothing but a look at the result tells."""
     drawn, train, val = held(NETWORK, CUT)
-    recipe = replace(RECIPE, epochs=1, batch=12, optimizer="sgd", clip=0.0, warmup=0.0, learning_rate=1e3, head_learning_rate=1e3)
+    recipe = replace(
+        RECIPE, epochs=1, batch=12, optimizer="sgd", clip=0.0, warmup=0.0, learning_rate=1e3, head_learning_rate=1e3
+    )
     for samples in (None, val):
         for ema in (0.0, 0.5):
             recipe = replace(recipe, ema=ema)
             module = grown_on(NETWORK, started(NETWORK, CUT, drawn, train), recipe)
             told = fit(module, drawn, train, samples, recipe, progress=Silent())
-            assert told.stopped.startswith("the scores were no numbers after epoch 1: a lower --learning-rate (it was 1000)")
+            assert told.stopped.startswith(
+                "the scores were no numbers after epoch 1: a lower --learning-rate (it was 1000)"
+            )
             assert told.best_epoch == 0
             assert all(row.log_loss is None or math.isfinite(row.log_loss) for row in told.history)
             assert torch.equal(told.state["head.weight"], torch.zeros_like(told.state["head.weight"]))
@@ -310,7 +334,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(name: str, tmp_path: 
     whole, told = trained(recipe)
     path = tmp_path / "checkpoint.safetensors"
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def fail_at(count: int) -> Held:
@@ -320,7 +344,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(name: str, tmp_path: 
         def batch(positions: np.ndarray, views: np.ndarray) -> torch.Tensor:
             calls.append(1)
             if len(calls) == count:
-                raise Killed
+                raise KilledError
             return real(positions, views)
 
         drawn.batch = batch  # type: ignore[method-assign]
@@ -328,7 +352,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(name: str, tmp_path: 
 
     # Of five batches each epoch (four to train on, one to validate), after the first look at the validation images.
     for count in (8, 10):
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             trained(recipe, source=fail_at(count), checkpoint=path, resume=True)
         assert path.exists()
     again, went_on = trained(recipe, checkpoint=path, resume=True)

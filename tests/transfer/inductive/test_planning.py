@@ -21,7 +21,16 @@ RECIPE = Recipe(epochs=4, batch=8)
 RECORD = 48 * 4 * 4 * 4
 
 
-def budgeted(wanted: Layout, budget: int, *, training: int = 100, others: int = 40, below: float = 1e9, above: float = 1e9, **more: Any) -> tuple[Layout, str]:
+def budgeted(
+    wanted: Layout,
+    budget: int,
+    *,
+    training: int = 100,
+    others: int = 40,
+    below: float = 1e9,
+    above: float = 1e9,
+    **more: Any,
+) -> tuple[Layout, str]:
     return within_budget(NETWORK, wanted, budget, training, others, 20, below, above, RECIPE, **more)
 
 
@@ -47,7 +56,15 @@ def test_costs_by_hand() -> None:
     assert again.epoch_seconds == pytest.approx(found.epoch_seconds + 120 * sum(adds[:3]) / 1e6)
     pixels = estimate(NETWORK, Layout("all", 2, "float32"), 100, 40, 20, 1e6, 2e6, RECIPE)
     assert (pixels.record_bytes, pixels.pass_seconds) == (32 * 32 * 3, 0)
-    assert set(found.to_dict()) == {"training", "others", "record_bytes", "disk_bytes", "pass_seconds", "epoch_seconds", "memory_bytes"}
+    assert set(found.to_dict()) == {
+        "training",
+        "others",
+        "record_bytes",
+        "disk_bytes",
+        "pass_seconds",
+        "epoch_seconds",
+        "memory_bytes",
+    }
 
 
 WANTED = Layout("layer3", 4, "float32")
@@ -65,9 +82,21 @@ WANTED = Layout("layer3", 4, "float32")
         (WANTED, 239 * RECORD, {"below": 1e15}, replace(WANTED, recompute=True), "runs again in every epoch"),
         (WANTED, 239 * RECORD, {"below": 1e3}, replace(WANTED, recompute=True), "runs again in every epoch"),
         # The images themselves are smaller than a map: 32 × 32 × 3 bytes; the next cut that is smaller still is layer2's.
-        (Layout("stem", 2, "float32"), 200_000, {"below": 1e15}, Layout("stem", 2, "float32", recompute=True), "runs again"),
+        (
+            Layout("stem", 2, "float32"),
+            200_000,
+            {"below": 1e15},
+            Layout("stem", 2, "float32", recompute=True),
+            "runs again",
+        ),
         # A single wanted view is the least.
-        (Layout("layer3", 1, "float32"), 139 * RECORD, {}, Layout("layer3", 1, "float32", recompute=True), "runs again"),
+        (
+            Layout("layer3", 1, "float32"),
+            139 * RECORD,
+            {},
+            Layout("layer3", 1, "float32", recompute=True),
+            "runs again",
+        ),
     ],
 )
 def test_what_fits_a_budget(wanted: Layout, budget: int, speeds: dict[str, float], expected: Layout, told: str) -> None:
@@ -111,7 +140,9 @@ def test_the_cheapest_wins_whatever_the_speeds() -> None:
             assert layout == wanted
             continue
         fitting = [replace(wanted, recompute=True)]
-        fitting += [replace(wanted, views=v) for v in range(2, wanted.views) if size(replace(wanted, views=v)) <= budget][-1:]
+        fitting += [
+            replace(wanted, views=v) for v in range(2, wanted.views) if size(replace(wanted, views=v)) <= budget
+        ][-1:]
         higher = NETWORK.stages[NETWORK.position(cut) + 1 :]
         fitting += [replace(wanted, cut=c) for c in higher if size(replace(wanted, cut=c)) <= budget][:1]
         assert layout in fitting
@@ -135,7 +166,10 @@ def test_views_and_epochs_that_fit_a_time() -> None:
         assert fitted is None
         assert why == "fine-tuning from layer3 does not fit into the time that is left (0 s)"
     # A time of some epochs: what is measured varies, what it means does not.
-    found = [estimate_for_minutes(NETWORK, engine, "layer3", 10**6, 40, 4, 10, seconds) for seconds in np.geomspace(1, 1e6, 12)]
+    found = [
+        estimate_for_minutes(NETWORK, engine, "layer3", 10**6, 40, 4, 10, seconds)
+        for seconds in np.geomspace(1, 1e6, 12)
+    ]
     for fitted, why in found:
         assert fitted is None or (1 <= fitted[0] <= 4 and 1 <= fitted[1] <= 10)
         assert bool(why) == (fitted != (4, 10))
