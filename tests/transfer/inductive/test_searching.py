@@ -227,7 +227,7 @@ def test_what_mattered_is_said_where_there_are_trials_enough() -> None:
     assert shares == sorted(shares, reverse=True)
     assert sum(shares) == pytest.approx(1.0)
     # From outside: rank correlation says the same of the greatest, and of one that cannot matter in two steps.
-    rank = {name: abs(spearmanr([one.values[name] for one in enough.trials], [one.early for one in enough.trials]).statistic)
+    rank = {name: abs(spearmanr([one.values[name] for one in enough.trials], [one.early for one in enough.trials])[0])
             for name in ("views", "dropout", "weight_decay", "learning_rate")}  # fmt: skip
     assert next(iter(enough.importances)) == max(rank, key=lambda name: rank[name]) == "views"
     assert enough.importances["weight_decay"] < 0.05
