@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tuned import WORDS, environment, write_backbone, write_photos
 
 from greffon.activations import Store
 from greffon.cli import main
-from tuned import WORDS, environment, write_backbone, write_photos
 
 #: The command line in a process that kills itself (SIGKILL, no way to tidy up) in the middle of its second epoch, while
 #: it writes its first checkpoint, or right after that.

@@ -14,11 +14,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from growing import Held, drawn_network, held, started
 from greffon.errors import ModelError
 from greffon.progress import Silent
 from greffon.training import EpochRow, Grown, Recipe, Samples, Trained, fit
 from greffon.transfer.inductive import grown_on
+from growing import Held, drawn_network, held, started
 
 NETWORK = drawn_network()
 CUT = "layer3"
@@ -310,7 +310,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(name: str, tmp_path: 
     whole, told = trained(recipe)
     path = tmp_path / "checkpoint.safetensors"
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def fail_at(count: int) -> Held:
@@ -320,7 +320,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(name: str, tmp_path: 
         def batch(positions: np.ndarray, views: np.ndarray) -> torch.Tensor:
             calls.append(1)
             if len(calls) == count:
-                raise Killed
+                raise KilledError
             return real(positions, views)
 
         drawn.batch = batch  # type: ignore[method-assign]
@@ -328,7 +328,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(name: str, tmp_path: 
 
     # Of five batches each epoch (four to train on, one to validate), after the first look at the validation images.
     for count in (8, 10):
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             trained(recipe, source=fail_at(count), checkpoint=path, resume=True)
         assert path.exists()
     again, went_on = trained(recipe, checkpoint=path, resume=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,8 +20,10 @@ RECIPE = Recipe(epochs=4, batch=8)
 RECORD = 48 * 4 * 4 * 4
 
 
-def budgeted(wanted: Layout, budget: int, *, training: int = 100, others: int = 40, below: float = 1e9, above: float = 1e9, **more: Any) -> tuple[Layout, str]:
-    return within_budget(NETWORK, wanted, budget, training, others, 20, below, above, RECIPE, **more)
+def budgeted(
+    wanted: Layout, budget: int, *, training: int = 100, below: float = 1e9, above: float = 1e9, least_views: int = 2
+) -> tuple[Layout, str]:
+    return within_budget(NETWORK, wanted, budget, training, 40, 20, below, above, RECIPE, least_views=least_views)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
