@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,7 +72,7 @@ WANTED = Layout("layer3", 4, "float32")
         (Layout("layer3", 1, "float32"), 139 * RECORD, {}, Layout("layer3", 1, "float32", recompute=True), "runs again"),
     ],
 )
-def test_what_fits_a_budget(wanted: Layout, budget: int, speeds: dict[str, float], expected: Layout, told: str) -> None:
+def test_what_fits_a_budget(wanted: Layout, budget: int, speeds: dict[str, Any], expected: Layout, told: str) -> None:
     layout, why = budgeted(wanted, budget, **speeds)
     assert layout == expected
     assert told in why
