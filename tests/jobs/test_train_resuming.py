@@ -171,8 +171,7 @@ def test_hostile_plans_are_refused(
     whole = json.loads((tmp_path / "out" / "plan.json").read_text())
     changes: list[Any] = [[], 5, {}, {**whole, "layout": None}, {**whole, "wanted": [1]}, {**whole, "costs": {}}]
     changes += [{**whole, "layout": {**whole["layout"], key: value}} for key, value in
-                (("views", "2"), ("views", 10**9), ("views", -1), ("keep", "int4"), ("recompute", "yes"),
-                 ("x", 1), ("cut", 3))]  # fmt: skip
+                (("views", "2"), ("views", 10**9), ("views", -1), ("keep", "int4"), ("recompute", "no"), ("x", 1), ("cut", 3))]  # fmt: skip
     changes += [{**whole, "costs": {**whole["costs"], "disk_bytes": value}} for value in ("many", None, 1e400)]
     changes += [{**whole, "recipe": {**whole["recipe"], "epochs": value}} for value in (0, "x", 10**400)]
     changes += [{**whole, "engine": {}}, {**whole, "engine": {**whole["engine"], "precision": "int2"}}]

@@ -18,13 +18,8 @@ from greffon.jobs.train import FineTuning, TrainResult, train
 from greffon.model import load_model
 from greffon.training import Recipe
 
-WISHES = FineTuning(
-    views=2,
-    policy="light",
-    keep="float32",
-    training_precision="float32",
-    recipe=Recipe(epochs=3, batch=8, learning_rate=3e-3),
-)
+RECIPE = Recipe(epochs=3, batch=8, learning_rate=3e-3)
+WISHES = FineTuning(views=2, policy="light", keep="float32", training_precision="float32", recipe=RECIPE)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -56,11 +56,7 @@ def environment(cache: Path) -> dict[str, str]:
 
 def command(*words: object, cache: Path) -> subprocess.CompletedProcess[str]:
     """``greffon`` in a process of its own."""
+    program = [sys.executable, "-m", "greffon", *map(str, words)]
     return subprocess.run(
-        [sys.executable, "-m", "greffon", *map(str, words)],
-        env=environment(cache),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+        program, env=environment(cache), capture_output=True, text=True, timeout=300, check=False
     )

@@ -104,15 +104,8 @@ def test_no_changed_byte_goes_unnoticed(tmp_path: Path) -> None:
 def test_every_name_that_differs_is_in_the_message(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     save_checkpoint(path, drawn())
-    other = {
-        "cut": "block4",
-        "views": [],
-        "recipe": {"batch": 16, "seed": 0, "epochs": 4, "mix": "mixup"},
-        "a": 1,
-        "b": None,
-        "c": 3,
-        "d": 4,
-    }
+    other: dict[str, Any] = {"cut": "block4", "views": [], "recipe": {"batch": 16, "seed": 0, "epochs": 4, "mix": "mixup"}}
+    other |= {"a": 1, "b": None, "c": 3, "d": 4}
     with pytest.raises(ModelError) as caught:
         load_checkpoint(path, other)
     for words in ('cut was "block5", is "block4"', "recipe.batch was 32, is 16", 'recipe.mix was null, is "mixup"',

@@ -88,7 +88,7 @@ def plain_loop(module: Grown, source: Held, train: Samples, recipe: Recipe) -> N
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 @pytest.mark.parametrize("winograd", [False, True])
 def test_two_epochs_are_those_of_a_plain_loop(optimizer: str, winograd: bool) -> None:
-    recipe = replace(RECIPE, optimizer=optimizer, clip=0.5, label_smoothing=0.1, warmup=0.3)  # type: ignore[arg-type]
+    recipe = replace(RECIPE, optimizer=optimizer, clip=0.5, label_smoothing=0.1, warmup=0.3)
     source, train, _ = held(NETWORK, CUT)
     theirs = grown_on(NETWORK, started(NETWORK, CUT, source, train), recipe).requires_grad_(True)
     before = copy.deepcopy(theirs.state_dict())
@@ -144,6 +144,7 @@ def test_validation_is_of_the_plain_view_and_says_the_kept_figures() -> None:
         scores = module(torch.from_numpy(drawn.maps[0, val.positions])).double()
     row = told.history[told.best_epoch]
     assert row.accuracy == (scores.numpy().argmax(1) == val.labels).mean()
+    assert row.accuracy is not None
     assert 0 < row.accuracy < 1
     labels = torch.from_numpy(val.labels)
 
@@ -151,7 +152,7 @@ def test_validation_is_of_the_plain_view_and_says_the_kept_figures() -> None:
         return functional.cross_entropy(scores / np.exp(t), labels, label_smoothing=doubt).item()
 
     # The temperature is fitted with one more image in mind, of any class; the figure is that of the images.
-    best = minimize_scalar(lambda t: told_by(t, 1 / 9), bounds=(-5, 5), method="bounded")
+    best: Any = minimize_scalar(lambda t: told_by(t, 1 / 9), bounds=(-5, 5), method="bounded")
     assert row.log_loss == pytest.approx(told_by(best.x, 0.0), abs=1e-4)
     assert all(torch.equal(tensor, told.state[name]) for name, tensor in module.state_dict().items())
     assert not any(p.requires_grad for p in module.parameters())
@@ -181,7 +182,7 @@ def test_frozen_statistics_stay_to_the_bit_and_trained_ones_move() -> None:
 
 @pytest.mark.parametrize("batch_norm", ["frozen", "trained"])
 def test_gradual_unfreezing_leaves_stages_to_the_bit_until_their_epoch(batch_norm: str) -> None:
-    recipe = replace(RECIPE, epochs=3, gradual=1, batch_norm=batch_norm)  # type: ignore[arg-type]
+    recipe = replace(RECIPE, epochs=3, gradual=1, batch_norm=batch_norm)
     seen: list[dict[str, torch.Tensor]] = []
     drawn, train, _ = held(NETWORK, CUT)
     module = grown_on(NETWORK, started(NETWORK, CUT, drawn, train), recipe)
@@ -347,7 +348,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(name: str, tmp_path: 
                 raise KilledError
             return real(positions, views)
 
-        drawn.batch = batch  # type: ignore[method-assign]
+        drawn.batch = batch
         return drawn
 
     # Of five batches each epoch (four to train on, one to validate), after the first look at the validation images.

@@ -22,16 +22,9 @@ RECORD = 48 * 4 * 4 * 4
 
 
 def budgeted(
-    wanted: Layout,
-    budget: int,
-    *,
-    training: int = 100,
-    others: int = 40,
-    below: float = 1e9,
-    above: float = 1e9,
-    **more: Any,
+    wanted: Layout, budget: int, *, training: int = 100, below: float = 1e9, above: float = 1e9, least_views: int = 2
 ) -> tuple[Layout, str]:
-    return within_budget(NETWORK, wanted, budget, training, others, 20, below, above, RECIPE, **more)
+    return within_budget(NETWORK, wanted, budget, training, 40, 20, below, above, RECIPE, least_views=least_views)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -99,7 +92,7 @@ WANTED = Layout("layer3", 4, "float32")
         ),
     ],
 )
-def test_what_fits_a_budget(wanted: Layout, budget: int, speeds: dict[str, float], expected: Layout, told: str) -> None:
+def test_what_fits_a_budget(wanted: Layout, budget: int, speeds: dict[str, Any], expected: Layout, told: str) -> None:
     layout, why = budgeted(wanted, budget, **speeds)
     assert layout == expected
     assert told in why
