@@ -78,7 +78,8 @@ def test_paired_difference_has_the_published_values(
     difference, interval = paired_difference(*pairs(*table), confidence)
     assert difference == pytest.approx((table[1] - table[2]) / sum(table), abs=1e-15)
     assert interval == pytest.approx((low, high), abs=0.5 * 10**-digits)
-    other, turned = paired_difference(*pairs(*table)[::-1], confidence)
+    first, second = pairs(*table)
+    other, turned = paired_difference(second, first, confidence)
     assert (other, *turned) == pytest.approx((-difference, -interval[1], -interval[0]), abs=1e-15)
 
 

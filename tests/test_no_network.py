@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from greffon.activations.silence import can_quantise
 from greffon.demo import write_digits
 
 #: Imported by every Python process that has its folder on PYTHONPATH.
@@ -51,6 +52,8 @@ def test_a_whole_run_asks_nobody(watched: tuple[dict[str, str], Path], tmp_path:
     for words in (
         ["train", str(tmp_path / "photos" / "digits"), "--out", str(model), "--size", "32"],
         ["predict", str(model), str(tmp_path / "photos" / "new"), "--json"],
+        *([["train", str(tmp_path / "photos" / "digits"), "--out", str(tmp_path / "int8"), "--size", "32", "--precision", "int8"]]
+          if can_quantise() else []),
         ["probe", str(tmp_path / "photos" / "digits"), "--size", "32", "--folds", "2", "--out", str(tmp_path / "depth")],
         ["describe", "vgg19"],
     ):

@@ -83,9 +83,10 @@ def test_no_test_image_has_a_part_in_choosing_the_precision(tmp_path: Path, monk
     write_digits(tmp_path / "digits", images=80)
     sampled: list[Path] = []
 
-    def noted(network: Any, tap: Any, precision: str, photos: Sequence[Path], progress: Any, *, least: float) -> Any:
+    def noted(network: Any, tap: Any, precision: str, photos: Sequence[Path], progress: Any, **options: Any) -> Any:
         sampled.extend(photos)
-        return chosen_engine(network, tap, precision, photos, progress, least=least)
+        assert len(options["labels"]) == len(photos)
+        return chosen_engine(network, tap, precision, photos, progress, **options)
 
     monkeypatch.setattr("greffon.jobs.train.chosen_engine", noted)
     result = train(tmp_path / "digits", size=32, pool="mean", stages="last", norm="l2")
@@ -98,7 +99,7 @@ def test_a_killed_run_loses_nothing_that_was_kept(tmp_path: Path) -> None:
     write_digits(tmp_path / "digits", images=300)
     cache = tmp_path / "cache"
     environment = {**os.environ, "GREFFON_CACHE": str(cache)}
-    train_into = [sys.executable, "-m", "greffon", "train", str(tmp_path / "digits"), "--size", "96", "--out"]
+    train_into = [sys.executable, "-m", "greffon", "train", str(tmp_path / "digits"), "--size", "96", "--precision", "float32", "--out"]
     words = [*train_into, str(tmp_path / "model")]
     process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:

@@ -143,6 +143,7 @@ class Counting:
     """An engine whose result is the size of its batch, as that of some networks depends on it in the last bits."""
 
     fingerprint, batch, record = "counts", 8, ((1,), "float32")
+    precision, tap = "float32", TAP
 
     def run(self, images: np.ndarray) -> np.ndarray:
         return np.full((len(images), 1), len(images), np.float32)
@@ -187,6 +188,7 @@ class Failing:
     def __init__(self, engine: TorchEngine, at: int, error: BaseException) -> None:
         self.engine, self.left, self.error = engine, at, error
         self.fingerprint, self.batch, self.record = engine.fingerprint, engine.batch, engine.record
+        self.precision, self.tap = engine.precision, engine.tap
 
     def run(self, images: np.ndarray) -> np.ndarray:
         self.left -= 1
@@ -313,6 +315,7 @@ def test_the_pipeline_keeps_the_network_busy(tmp_path: Path) -> None:
 
     class Sleeping:
         fingerprint, batch, record = "sleeps", 8, ((4,), "float32")
+        precision, tap = "float32", TAP
 
         def run(self, images: np.ndarray) -> np.ndarray:
             time.sleep(0.08)  # 100 images a second

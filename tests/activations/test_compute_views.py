@@ -257,6 +257,7 @@ class Failing:
     def __init__(self, engine: TorchEngine, at: int) -> None:
         self.engine, self.left = engine, at
         self.fingerprint, self.batch, self.record = engine.fingerprint, engine.batch, engine.record
+        self.precision, self.tap = engine.precision, engine.tap
 
     def run(self, images: np.ndarray) -> np.ndarray:
         self.left -= 1

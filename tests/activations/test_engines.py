@@ -9,7 +9,17 @@ import torch
 from small import network
 
 from drawn import photo
-from greffon.activations import Tap, TorchEngine, best_precision, fidelity, make_engine
+from greffon.activations import (
+    PixelEngine,
+    Tap,
+    TorchEngine,
+    as_float,
+    best_precision,
+    computes_bfloat16,
+    fidelity,
+    make_engine,
+)
+from greffon.activations.compute import key_for
 from greffon.backbones import Backbone
 from greffon.errors import BackboneError, OptionError
 
@@ -84,6 +94,59 @@ def test_bfloat16_maps_are_kept_as_their_bits() -> None:
     assert (values != exact).any()
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_what_a_map_is_kept_in_is_apart_from_what_it_is_computed_in(precision: str) -> None:
+    backbone, pixels, tap = network(), images(2), Tap("map", network().stages[-1])
+    usual = TorchEngine(backbone, tap, precision)
+    whole = TorchEngine(backbone, tap, precision, keep="float32").run(pixels)
+    assert usual.record[1] == {"float32": "float32", "bfloat16": "uint16"}[precision]
+    np.testing.assert_array_equal(as_float(usual.run(pixels)), whole)
+    keys = set()
+    for keep, dtype in (("float32", "float32"), ("float16", "float16"), ("bfloat16", "uint16")):
+        engine = TorchEngine(backbone, tap, precision, keep=keep)
+        found = engine.run(pixels)
+        assert engine.record == (found.shape[1:], dtype)
+        assert found.dtype == dtype
+        # Rounded to the nearest: NumPy's own float16, and bfloat16 by adding half of its last bit.
+        if keep == "float16":
+            np.testing.assert_array_equal(found, whole.astype(np.float16))
+        if keep == "bfloat16":
+            bits = whole.view(np.uint32).astype(np.uint64)
+            np.testing.assert_array_equal(found, (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16)
+        keys.add(key_for(backbone, tap, engine).folder)
+    assert len(keys) == 3
+    with pytest.raises(OptionError, match="keep must be one of bfloat16, float16, float32, got 'int8'"):
+        TorchEngine(backbone, tap, precision, keep="int8")
+    assert TorchEngine(backbone, Tap("pooled"), precision, keep="float16").record[1] == "float32"
+
+
+def test_float16_that_is_too_small_is_one_error() -> None:
+    backbone, pixels = network(seed=5), images(1)
+    first = backbone.plan.model.get_submodule(backbone.plan.stages[0].links[0])
+    weight = next(first.parameters())
+    with torch.no_grad():
+        weight.mul_(1e7)
+    tap = Tap("map", backbone.stages[1])
+    with pytest.raises(OptionError, match=r"the activations at the cut .* reach [\d,]+, and float16 holds 65,504") as caught:
+        TorchEngine(backbone, tap, "float32", keep="float16").run(pixels)
+    assert "bfloat16" in caught.value.hint
+    found = as_float(TorchEngine(backbone, tap, "float32", keep="bfloat16").run(pixels))
+    assert np.isfinite(found).all()
+    assert found.max() > 65504
+
+
+def test_a_cut_below_everything_keeps_the_picture_itself() -> None:
+    backbone, pixels = network(), images(3)
+    engine = make_engine(backbone, Tap("map", "all"), "auto")
+    assert isinstance(engine, PixelEngine)
+    assert (engine.record, engine.fingerprint, engine.precision) == (((64, 64, 3), "uint8"), "pixels", "float32")
+    found = engine.run(pixels)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, pixels)
+    other = network(seed=9)
+    assert key_for(backbone, engine.tap, engine).folder == key_for(other, engine.tap, PixelEngine(other)).folder
+
+
 def test_the_same_bits_wherever_an_image_stands_in_its_batch() -> None:
     pixels = images(9)
     for precision in ("float32", "bfloat16"):
@@ -145,6 +208,7 @@ def test_make_engine() -> None:
     backbone = network()
     auto = make_engine(backbone, Tap("pooled"), "auto", "cpu")
     assert auto.precision == best_precision("cpu")
+    assert computes_bfloat16("cpu") or auto.precision == "float32"
     prints = {
         make_engine(backbone, Tap("pooled"), "float32", "cpu").fingerprint,
         make_engine(backbone, Tap("pooled"), "bfloat16", "cpu").fingerprint,
@@ -153,5 +217,7 @@ def test_make_engine() -> None:
     assert len(prints) == 3
     with pytest.raises(OptionError, match="precision must be one of auto, int8, bfloat16, float32, got 'float16'"):
         make_engine(backbone, Tap("pooled"), "float16")
+    with pytest.raises(OptionError, match="precision int8 needs a network that was quantised on images"):
+        make_engine(backbone, Tap("pooled"), "int8")
     with pytest.raises(BackboneError, match="has no stage 'block9'"):
         make_engine(backbone, Tap("map", "block9"), "float32")

@@ -246,7 +246,7 @@ def test_a_changed_byte_changes_the_fingerprint(graph: QuantisedGraph) -> None:
 
 
 def test_without_openvino(graph: QuantisedGraph, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "openvino", None)  # type: ignore[arg-type]  # importing it then fails
+    monkeypatch.setitem(sys.modules, "openvino", None)  # importing it then fails
     with pytest.raises(OptionError, match=r"int8 needs OpenVINO"):
         QuantisedEngine(network(), graph)
     with pytest.raises(OptionError, match=r'pip install "greffon\[cpu\]"'):

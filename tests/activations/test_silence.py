@@ -96,7 +96,7 @@ def test_what_is_absent_is_named_with_its_extra(absent: str, monkeypatch: pytest
     silence.nncf()
     assert silence.has_openvino()
     assert silence.can_quantise()
-    monkeypatch.setitem(sys.modules, absent, None)  # type: ignore[arg-type]  # importing it then fails
+    monkeypatch.setitem(sys.modules, absent, None)  # importing it then fails
     assert silence.has_openvino() == (absent != "openvino")
     assert not silence.can_quantise()
     with pytest.raises(OptionError, match=r'pip install "greffon\[cpu\]"'):

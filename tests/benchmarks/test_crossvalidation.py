@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from crossvalidation import Finished, Fold, corrected_interval, fold_differences, right_by_image
 
+from crossvalidation import Finished, Fold, corrected_interval, fold_differences, right_by_image
 from greffon.errors import DataError
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

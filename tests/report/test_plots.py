@@ -45,7 +45,7 @@ def depths() -> DepthFigures:
 
 def rows(*points: tuple[str, float, float], n: int = 500) -> tuple[BackboneFigures, ...]:
     """Name, share of images named rightly, seconds per 1,000 images."""
-    cost = Cost(1.0, (1.0, 1.0), "torch", 1, 1, 1)
+    cost = Cost(1.0, (1.0, 1.0), "float32", "torch", 1, 1, 1)
     return side_by_side(
         [Contender(name, np.arange(n) < round(share * n), replace(cost, seconds_per_1000=s)) for name, share, s in points]
     )
@@ -132,13 +132,15 @@ def test_names_cover_no_name_no_point_and_no_edge(tmp_path: Path, monkeypatch: p
 
 def test_the_front_is_drawn_from_the_quickest_to_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figure = kept(monkeypatch)
-    plot_comparison(rows(("slow", 0.9, 50.0), ("quick", 0.8, 5.0), ("neither", 0.7, 20.0)), tmp_path / "x.svg")
+    paths = ("/models/slow", 0.9, 50.0), ("quick", 0.8, 5.0), ("a/neither", 0.7, 20.0), ("b/same", 0.7, 30.0), ("a/same", 0.7, 40.0)
+    plot_comparison(rows(*paths), tmp_path / "x.svg")
     axes = figure[0].axes[0]
     (front,) = [line for line in axes.lines if line.get_linestyle() == "--"]
     assert np.asarray(front.get_xdata()).tolist() == [5.0, 50.0]
     assert np.asarray(front.get_ydata()) == pytest.approx([80.0, 90.0])
     assert axes.get_xscale() == "log"
-    assert {"on the Pareto front", "another is quicker and no worse", "slow", "quick", "neither"} <= set(written(tmp_path / "x.svg"))
+    texts = {"on the Pareto front", "another is quicker and no worse", "slow", "quick", "neither", "a/same", "b/same"}
+    assert texts <= set(written(tmp_path / "x.svg")), "of a model's folder the last part, where that is one alone"
 
 
 @pytest.mark.parametrize("kind", ["png", "svg"])
@@ -161,7 +163,8 @@ def test_a_picture_is_one_that_others_can_open(depths: DepthFigures, tmp_path: P
 
 
 def test_names_in_any_script_give_no_warning(tmp_path: Path) -> None:
-    compared = rows(("модель", 0.9, 10.0), ("花 $x", 0.8, 5.0), ("a$b$c_{d}", 0.7, 2.0), ("\udce9t\udce9", 0.6, 1.0))
+    names = ["модель", "花 $x", "a$b$c_{d}", r"$\frac$", "\udce9t\udce9"]
+    compared = rows(*((name, 0.9 - 0.1 * i, 2.0**-i) for i, name in enumerate(names)))
     plot_comparison(compared, tmp_path / "x.png", title="写真 \udcff $unclosed")
     plot_comparison(compared, tmp_path / "x.svg", title="写真 \udcff $unclosed")
     assert "a$b$c_{d}" in written(tmp_path / "x.svg")

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from greffon.activations import silence
-from greffon.activations.comparing import class_means_right, last_stage, nearness, paired_interval, run_filled
+from greffon.activations.comparing import Comparison, class_means_right, compared, paired_interval
 from greffon.activations.engines import (
     PRECISIONS,
     Engine,
@@ -148,7 +148,7 @@ class _Trial:
         _, pixels = _drawn(self.photos, self.network.preprocess, min(self.sample, 8))
         if precision == "float32" or not len(pixels):
             return engine, Choice(precision, why, self.count)
-        one = self._compared(Candidate(precision), engine, self.engine("float32"), pixels)
+        one = self._near(Candidate(precision), self._compared(engine, self.engine("float32"), pixels))
         if insist or not one.verdict:
             self.progress.say(str(one.fidelity))
             return engine, Choice(precision, why, self.count, (replace(one, verdict=one.verdict or "chosen"),))
@@ -219,7 +219,7 @@ class _Trial:
             engine = self.engine("bfloat16")
             one = Candidate("bfloat16", _rate(engine, pixels))
             if (one.rate or 0) > _WORTH * (found[0][1].rate or 0):
-                one = self._compared(one, engine, exact, pixels[:8])
+                one = self._near(one, self._compared(engine, exact, pixels[:8]))
             found.append((engine, one))
         return found
 
@@ -248,29 +248,32 @@ class _Trial:
         except GreffonError as error:
             return None, Candidate("int8", verdict=error.what)
         one = Candidate("int8", seconds=round(time.perf_counter() - started, 2))
-        one = self._compared(one, engine, exact, checks)
+        near = self._compared(engine, exact, checks)
+        one = self._near(one, near)
         if not one.verdict and self.labels is not None:
-            one = self._judged(one, engine, exact, pixels, self.labels[positions])
+            others = self._compared(engine, exact, calibration) if len(pixels) > len(checks) else None
+            one = self._judged(one, [near] if others is None else [near, others], self.labels[positions])
         return (None if one.verdict else engine), one
 
-    def _compared(self, one: Candidate, engine: Engine, exact: Engine, pixels: np.ndarray) -> Candidate:
+    def _compared(self, engine: Engine, exact: Engine, pixels: np.ndarray) -> Comparison:
         if self.device != "cpu":  # what graphics processors call float32 may be less
             exact = make_engine(self.network, self.tap, "float32", "cpu", keep=self.keep)
-        found = nearness(one.precision, *(self._features(each, pixels) for each in (engine, exact)))
+        return compared(self.network, engine, exact, pixels)
+
+    def _near(self, one: Candidate, comparison: Comparison) -> Candidate:
+        found = comparison.fidelity(one.precision)
         short = f"its mean cosine to float32 is {found.cosine_mean:.5f}, below {self.least}" if found.cosine_mean < self.least else ""
         return replace(one, fidelity=found, verdict=short)
 
-    def _judged(self, one: Candidate, engine: Engine, exact: Engine, pixels: np.ndarray, labels: np.ndarray) -> Candidate:
-        found, wanted = (class_means_right(self._features(each, pixels), labels) for each in (engine, exact))
+    def _judged(self, one: Candidate, comparisons: list[Comparison], labels: np.ndarray) -> Candidate:
+        found = class_means_right(np.concatenate([each.found for each in comparisons]), labels)
+        wanted = class_means_right(np.concatenate([each.exact for each in comparisons]), labels)
         if not len(found):
             return one
         interval = paired_interval(found, wanted)
         told = f"names {100 * found.mean():.1f} % of {len(found)} images right, float32 {100 * wanted.mean():.1f} %"
         return replace(one, accuracy=float(found.mean()), accuracy_float32=float(wanted.mean()), difference=interval,
                        verdict=f"it {told}" if interval[1] < 0 else "")  # fmt: skip
-
-    def _features(self, engine: Engine, pixels: np.ndarray) -> np.ndarray:
-        return last_stage(run_filled(engine, pixels), self.tap, self.network.widths())
 
     def _file(self, pixels: np.ndarray) -> Path:
         """Where the choice for this pass on this machine is kept."""

@@ -8,18 +8,17 @@ from typing import final
 
 import numpy as np
 
-from greffon.activations.engines import Engine, Tap, TorchEngine
+from greffon.activations.engines import Engine, TorchEngine
 from greffon.backbones import Backbone
 
 __all__ = [
+    "Comparison",
     "Fidelity",
     "as_float",
     "class_means_right",
+    "compared",
     "fidelity",
-    "last_stage",
-    "nearness",
     "paired_interval",
-    "run_filled",
 ]
 
 
@@ -41,27 +40,53 @@ class Fidelity:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """Two engines on the same n images.
+
+    Parameters
+    ----------
+    cosines
+        float64 (n,): of the last stage's pooled outputs, or of whole maps.
+    found, exact
+        float32 (n, d): what a quick classifier can read, from either engine: the last stage's pooled outputs, or the
+        means of a map's channels.
+    """
+
+    cosines: np.ndarray
+    found: np.ndarray
+    exact: np.ndarray
+
+    def fidelity(self, precision: str) -> Fidelity:
+        """In one line. Needs one image or more."""
+        return Fidelity(precision, len(self.cosines), float(self.cosines.mean()), float(self.cosines.min()))
+
+
 def fidelity(backbone: Backbone, engine: Engine, sample: np.ndarray) -> Fidelity:
     """Compare an engine with float32 on uint8 (n, h, w, 3): cosines of the outputs, image by image, last stage only."""
     exact = TorchEngine(backbone, engine.tap, "float32", "cpu")
-    a, b = (last_stage(run_filled(one, sample), engine.tap, backbone.widths()) for one in (engine, exact))
-    return nearness(engine.precision, a, b)
+    return compared(backbone, engine, exact, sample).fidelity(engine.precision)
 
 
-def nearness(precision: str, found: np.ndarray, exact: np.ndarray) -> Fidelity:
-    """The cosines of two matrices, float32 (n, d), row by row."""
-    cosine = _cosines(found.astype(np.float64), exact.astype(np.float64))
-    return Fidelity(precision, len(found), float(cosine.mean()), float(cosine.min()))
+def compared(backbone: Backbone, engine: Engine, exact: Engine, images: np.ndarray) -> Comparison:
+    """Run both engines on uint8 (n, h, w, 3), a few images at a time: maps at a low cut are large."""
+    last = 2 * backbone.widths()[-1]
+    some = max(engine.batch, exact.batch)
+    cosines, features = [], []
+    for start in range(0, len(images), some):
+        part = images[start : start + some]
+        a, b = (as_float(_run_filled(one, part)) for one in (engine, exact))
+        if engine.tap.kind == "pooled":
+            a, b = a[:, -last:], b[:, -last:]
+        cosines.append(_cosines(*(one.reshape(len(part), -1).astype(np.float64) for one in (a, b))))
+        features.append([one if one.ndim == 2 else one.mean((2, 3)) for one in (a, b)])
+    found, wanted = (np.concatenate(one) for one in zip(*features, strict=True))
+    return Comparison(np.concatenate(cosines), found, wanted)
 
 
-def last_stage(records: np.ndarray, tap: Tap, widths: tuple[int, ...]) -> np.ndarray:
-    """Of pooled records what belongs to the last stage, of maps everything: float32 (n, d)."""
-    values = as_float(records).reshape(len(records), -1)
-    return values[:, -2 * widths[-1] :] if tap.kind == "pooled" else values
-
-
-def run_filled(engine: Engine, images: np.ndarray) -> np.ndarray:
-    """The records of uint8 (n, h, w, 3), in batches of the engine's size, the last one filled up as in a pass."""
+def _run_filled(engine: Engine, images: np.ndarray) -> np.ndarray:
+    """Their records, in batches of the engine's size, the last one filled up as in a pass."""
     parts = []
     for start in range(0, len(images), engine.batch):
         part = images[start : start + engine.batch]

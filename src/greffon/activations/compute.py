@@ -151,13 +151,10 @@ def compute_views(
     if store is not None:
         for name, keeper in keepers.items():
             keeper.open(store.shelf(replace(key, view=name)), names, progress)
-    first: dict[str, Photo] = {}
-    for name, photo in zip(names, photos, strict=True):
-        if name:
-            first.setdefault(name, photo)
+    by_content = {name: photo for name, photo in zip(names, photos, strict=True) if name}
     jobs = [
         Job(photo, name, missing)
-        for name, photo in first.items()
+        for name, photo in by_content.items()
         if (missing := tuple(keeper.view for keeper in keepers.values() if name not in keeper.known))
     ]
     if jobs:

@@ -99,7 +99,7 @@ class Choice:
         try:
             candidates = tuple(_candidate(one) for one in values["candidates"])
             choice = cls(values["precision"], values["why"], values["images"], candidates)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise OptionError(f"a plan of a pass is damaged ({type(error).__name__}: {str(error)[:160]})") from error
         right = choice.precision in PRECISIONS[1:] and isinstance(choice.why, str) and type(choice.images) is int
         if not right:
@@ -110,16 +110,17 @@ class Choice:
 def _candidate(values: Mapping[str, Any]) -> Candidate:
     fidelity, difference = values["fidelity"], values["difference"]
     numbers = [values[name] for name in ("rate", "seconds", "accuracy", "accuracy_float32")]
+    numbers += [fidelity[name] for name in ("images", "cosine_mean", "cosine_lowest")] if fidelity is not None else []
     if not all(number is None or type(number) in (int, float) for number in numbers):
         raise TypeError("a figure that is no number")
     return Candidate(
         precision=str(values["precision"]),
         rate=values["rate"],
         seconds=values["seconds"],
-        fidelity=Fidelity(**fidelity) if fidelity else None,
+        fidelity=Fidelity(**fidelity) if fidelity is not None else None,
         accuracy=values["accuracy"],
         accuracy_float32=values["accuracy_float32"],
-        difference=(float(difference[0]), float(difference[1])) if difference else None,
+        difference=(float(difference[0]), float(difference[1])) if difference is not None else None,
         verdict=str(values["verdict"]),
     )
 

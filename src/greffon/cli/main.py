@@ -433,7 +433,8 @@ def cache(
     for column in ("images", "MiB"):
         table.add_column(column, justify="right")
     for shelf in shelves:
-        table.add_row(shelf.backbone, shelf.view, shelf.tap, shelf.engine, f"{shelf.records:,}", f"{shelf.bytes / 2**20:,.1f}")
+        engine = shelf.engine if len(shelf.engine) <= 40 else f"{shelf.engine[:39]}…"  # the whole of it: --json
+        table.add_row(shelf.backbone, shelf.view, shelf.tap, engine, f"{shelf.records:,}", f"{shelf.bytes / 2**20:,.1f}")
     console().print(table)
 
 

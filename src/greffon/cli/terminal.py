@@ -285,15 +285,14 @@ def comparison_table(result: CompareResult) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    engines = sorted({row.cost.engine for row in result.rows})
     table = Table(
-        title=f"{result.folds} folds over {result.rows[0].n} images. Times: frozen pass from files, {escape(', '.join(engines))}",
+        title=f"{result.folds} folds over {result.rows[0].n} images ({result.head}). Seconds: the frozen pass from files",
         title_justify="left",
         caption="= the same within noise. * on the Pareto front: no other is as quick and as accurate",
         caption_justify="left",
     )
     table.add_column("backbone")
-    for name in ("accuracy", "95 % interval", "to the best", "s per 1,000", "parameters", "multiply-adds", "model"):
+    for name in ("accuracy", "95 % interval", "to the best", "s per 1,000", "frozen in", "parameters", "multiply-adds", "model"):
         table.add_column(name, justify="right")
     for row in result.rows:
         cost = row.cost
@@ -303,6 +302,7 @@ def comparison_table(result: CompareResult) -> Table:
             _interval(row.interval),
             "best" if row is result.rows[0] else _difference(row.to_best, row.to_best_interval),
             f"{cost.seconds_per_1000:.1f} ({cost.seconds_range[0]:.1f} to {cost.seconds_range[1]:.1f})",
+            cost.precision,
             f"{cost.parameters / 1e6:.1f} M",
             f"{cost.multiply_adds / 1e9:.2f} G",
             f"{cost.model_bytes / 2**20:.1f} MiB",

@@ -80,7 +80,8 @@ class View:
         Parameters
         ----------
         digest
-            Of the image's content: two images have different random numbers, two copies of one the same.
+            Of the image's content: two images have different random numbers, two copies of a file the same. A file and
+            an array of its pixels have different digests, and so different crops.
         """
         if self.is_plain:
             return preprocess.fit(image)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+
 from greffon.activations import ShelfInfo, Store
+from greffon.settings import cache_root
 
 __all__ = ["cache", "clear_cache"]
 
@@ -13,5 +16,13 @@ def cache(*, store: Store | None = None) -> list[ShelfInfo]:
 
 
 def clear_cache(backbone: str = "", *, store: Store | None = None) -> int:
-    """Delete the activations of one backbone, or all of them. Returns the number of bytes that were freed."""
-    return (store or Store()).clear(backbone)
+    """Delete the activations of one backbone, or all of them. Returns the number of bytes that were freed.
+
+    With all of them go the quantised networks, and what the clock has chosen for a pass.
+    """
+    freed = (store or Store()).clear(backbone)
+    if not backbone and store is None:
+        for folder in (cache_root() / "quantised", cache_root() / "plans"):
+            freed += sum(file.stat().st_size for file in folder.glob("*") if file.is_file())
+            shutil.rmtree(folder, ignore_errors=True)
+    return freed

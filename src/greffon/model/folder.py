@@ -276,8 +276,8 @@ def _model(path: Path, about: dict[str, Any]) -> Model:
     backbone.position(about["cut"])
     features = _feature_count(backbone, about["cut"], representation)
     keep = about.get("keep", "")
-    if keep not in KEEPS:
-        raise ModelError(f"{description}: keep must be one of {', '.join(KEEPS[1:])}, or empty, got {str(keep)[:40]!r}")
+    if keep not in ("", *KEEPS):
+        raise ModelError(f"{description}: keep must be one of {', '.join(KEEPS)}, or empty, got {str(keep)[:40]!r}")
     shapes = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in parts["normaliser"].items()}
     if shapes != dict.fromkeys(("mean", "scale"), (torch.float32, (features,))):
         raise ModelError(f"{file}: the normaliser must be mean and scale, float32 ({features},), got {shapes}")

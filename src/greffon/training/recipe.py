@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, final
@@ -11,7 +10,7 @@ from greffon.errors import OptionError
 
 __all__ = ["Recipe"]
 
-#: The least and the greatest value of every number, and whether the least is allowed itself.
+#: The least and the greatest value of every number.
 _RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 100_000),
     "batch": (1, 65_536),
@@ -31,6 +30,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "gradual": (0, 100_000),
     "seed": (0, 2**63 - 1),
 }
+_WHOLE = ("epochs", "batch", "patience", "gradual", "seed")
 _WORDS: dict[str, tuple[str, ...]] = {
     "optimizer": ("adamw", "sgd"),
     "mix": ("none", "mixup", "cutmix"),
@@ -119,9 +119,10 @@ class Recipe:
     def __post_init__(self) -> None:
         for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
-            whole = isinstance(getattr(type(self), name, None), int) or name in ("epochs", "batch", "patience", "gradual", "seed")
+            whole = name in _WHOLE
             kind = int if whole else (int, float)
-            if isinstance(value, bool) or not isinstance(value, kind) or not math.isfinite(value) or not least <= value <= most:
+            # Comparing refuses NaN and infinity too, and takes whole numbers of any length.
+            if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
                 number = "a whole number" if whole else "a number"
                 raise OptionError(f"Recipe: {name} must be {number} from {least:g} to {most:g}, got {value!r}")
         for name, words in _WORDS.items():
@@ -132,6 +133,8 @@ class Recipe:
                 raise OptionError(f"Recipe: {name} must be true or false, got {getattr(self, name)!r}")
         if self.mix != "none" and not self.mix_alpha > 0:
             raise OptionError(f"Recipe: mix_alpha must be positive for {self.mix}, got {self.mix_alpha!r}")
+        if self.winograd and self.precision != "float32":
+            raise OptionError(f"Recipe: winograd computes in float32 alone, got precision {self.precision!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""

@@ -142,6 +142,8 @@ def train(
     folder = Path(out) if out is not None else None
     if folder is not None:
         _must_be_free(folder)
+    if resume and (folder is None or not (folder / PLAN_FILE).is_file()):
+        raise OptionError(f"--resume: there is no interrupted fine-tuning in {folder}", hint="Start without --resume.")
     network = load_any_backbone(backbone, weights=weights, size=size, progress=listener)
     if unfreeze != "auto":
         network.position(unfreeze)  # a stage that is not there is told before the images are looked at
@@ -201,7 +203,10 @@ def _save(
     """The model folder: the model last of its parts that predictions need, then what is for people."""
     save_model(model, folder, slim=slim)
     if evaluation is not None:
-        write_json(folder / "metrics.json", _metrics(evaluation, outcome, unreadable, looked, seconds))
+        try:
+            write_json(folder / "metrics.json", _metrics(evaluation, outcome, unreadable, looked, seconds))
+        except OSError as error:
+            raise OptionError(f"--out {folder}: cannot be written ({error.strerror or error})") from error
     if outcome.history:
         learning_curves(outcome.history, folder / "learning.png")
     else:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from greffon.activations import Choice
+from greffon.activations import KEEPS, Choice
 from greffon.errors import OptionError
 from greffon.training import Recipe
 from greffon.transfer.inductive import Costs, Layout, Search
@@ -81,8 +81,10 @@ class Plan:
 
     Parameters
     ----------
+    wanted
+        What was asked for: cut, views, and how they are kept.
     layout
-        Cut, views, and how they are kept.
+        What is done; where the disk is too small it is another.
     engine
         Of the frozen part.
     recipe
@@ -95,6 +97,7 @@ class Plan:
         Of a search for hyperparameters, that has ended: recipe and layout are what it found. None where there was none.
     """
 
+    wanted: Layout
     layout: Layout
     engine: Choice
     recipe: Recipe
@@ -104,12 +107,9 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        layout = self.layout
         return {
-            "cut": layout.cut,
-            "views": layout.views,
-            "keep": layout.keep,
-            "recompute": layout.recompute,
+            "wanted": self.wanted.to_dict(),
+            "layout": self.layout.to_dict(),
             "engine": self.engine.to_dict(),
             "recipe": self.recipe.to_dict(),
             "costs": self.costs.to_dict(),
@@ -121,12 +121,11 @@ class Plan:
     def from_dict(cls, values: Mapping[str, Any]) -> Plan:
         """The inverse of ``to_dict``. Raises OptionError where something is missing or cannot be."""
         try:
-            layout = Layout(str(values["cut"]), int(values["views"]), str(values["keep"]), bool(values["recompute"]))
-            costs = Costs(**values["costs"])
+            wanted, layout, costs = _layout(values["wanted"]), _layout(values["layout"]), _costs(values["costs"])
             known = values.get("search")  # which plans had not, before there was a search
             found = Found.from_dict(known) if known is not None else None
             engine, recipe = Choice.from_dict(values["engine"]), Recipe.from_dict(values["recipe"])
-            return cls(layout, engine, recipe, costs, str(values["why"]), found)
+            return cls(wanted, layout, engine, recipe, costs, str(values["why"]), found)
         except (KeyError, TypeError, ValueError) as error:
             raise OptionError(f"the plan of a run is damaged ({type(error).__name__}: {str(error)[:160]})") from error
 
@@ -147,6 +146,21 @@ class Plan:
             f" some {costs.epoch_seconds:,.1f} s an epoch × {recipe.epochs}, in {recipe.precision}{fast};"
             f" some {costs.memory_bytes / 1e9:,.1f} GB of memory",
         ]
+
+
+def _layout(values: Mapping[str, Any]) -> Layout:
+    layout = Layout(**values)
+    kinds = tuple(type(value) for value in (layout.cut, layout.views, layout.keep, layout.recompute))
+    if kinds != (str, int, str, bool) or not 1 <= layout.views <= 1000 or layout.keep not in KEEPS:
+        raise ValueError(f"a layout that cannot be: {str(values)[:80]}")
+    return layout
+
+
+def _costs(values: Mapping[str, Any]) -> Costs:
+    costs = Costs(**values)
+    if not all(type(value) in (int, float) and abs(value) < 1e30 for value in costs.to_dict().values()):
+        raise TypeError("a cost that is no number")
+    return costs
 
 
 def read_plan(path: Path) -> Plan:

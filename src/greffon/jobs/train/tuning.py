@@ -24,6 +24,7 @@ from greffon.transfer.inductive import (
     Layout,
     Start,
     adopt,
+    check_trainable,
     estimate,
     frozen_part,
     grown_on,
@@ -71,12 +72,15 @@ def tune(
         listener.say(line)
     checkpoint = None
     if task.folder is not None:
-        task.folder.mkdir(parents=True, exist_ok=True)
         checkpoint = task.folder / CHECKPOINT_FILE
-        write_json(task.folder / PLAN_FILE, plan.to_dict())
-        if not resume:
-            checkpoint.unlink(missing_ok=True)
-        elif not checkpoint.exists():
+        try:
+            task.folder.mkdir(parents=True, exist_ok=True)
+            write_json(task.folder / PLAN_FILE, plan.to_dict())
+            if not resume:
+                checkpoint.unlink(missing_ok=True)
+        except OSError as error:
+            raise OptionError(f"--out {task.folder}: cannot be written ({error.strerror or error})") from error
+        if resume and not checkpoint.exists():
             listener.say(f"there is no checkpoint in {task.folder}: the run begins at its beginning")
     began = time.perf_counter()
     looks = views(wishes.policy, plan.layout.views, task.seed)
@@ -162,11 +166,13 @@ def tune(
 
 
 def _representation(pool: str, stages: str, norm: str) -> Representation:
-    return Representation(
+    representation = Representation(
         "last" if stages == "auto" else stages,  # type: ignore[arg-type]  # it checks its values itself
         "mean" if pool == "auto" else pool,  # type: ignore[arg-type]
         "standard" if norm == "auto" else norm,  # type: ignore[arg-type]
     )
+    check_trainable(representation)
+    return representation
 
 
 def _earlier_plan(task: Task, resume: bool, plan_from: Path | None) -> Plan | None:
@@ -184,8 +190,11 @@ def _planned(
     dataset, network = task.dataset, task.network
     training, val = len(dataset.where("train")), len(dataset.where("val"))
     others = len(dataset) - training
+    wanted = Layout(cut, wishes.views, wishes.keep)
     if earlier is not None:
         layout = earlier.layout
+        if not wishes.minutes:
+            _must_be_the_same(wanted, earlier.wanted)
         network.position(layout.cut)
         engine, _ = engine_at(task, layout, training, others, earlier.engine)
         before = earlier.recipe
@@ -194,7 +203,6 @@ def _planned(
         if earlier.found is not None:
             settled = adopt(settled, before)
         return replace(earlier, recipe=settled), engine
-    wanted = Layout(cut, wishes.views, wishes.keep)
     engine, choice = engine_at(task, wanted, training, others)
     image = _an_image(task)
     below = time_pass(engine, network, image)
@@ -203,7 +211,17 @@ def _planned(
     if layout.cut != cut:
         engine, choice = engine_at(task, layout, training, others)
     costs = estimate(network, layout, training, others, val, below, above, recipe)
-    return Plan(layout, choice, recipe, costs, why), engine
+    return Plan(wanted, layout, choice, recipe, costs, why), engine
+
+
+def _must_be_the_same(wanted: Layout, before: Layout) -> None:
+    """A plan belongs to what was asked for when it was made: something else asked for now would be passed over in silence."""
+    names = {"cut": "--unfreeze", "views": "--views", "keep": "--keep"}
+    for name, option in names.items():
+        now, then = getattr(wanted, name), getattr(before, name)
+        if now != then:
+            raise OptionError(f"{option} is {now}, and was {then} when the plan of the earlier run was made",
+                              hint=f"Give {option} {then}, or start without --resume and --plan.")  # fmt: skip
 
 
 def _an_image(task: Task) -> np.ndarray:

@@ -44,6 +44,15 @@ class Layout:
     keep: str
     recompute: bool = False
 
+    def __post_init__(self) -> None:
+        right = type(self.cut) is str and type(self.views) is int and self.views >= 1 and type(self.recompute) is bool
+        if not right or self.keep not in _BYTES:
+            raise OptionError(f"Layout: a stage, a number of views and one of {', '.join(_BYTES)} are expected, got {self}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
 
 @final
 @dataclass(frozen=True, slots=True)
