@@ -97,9 +97,11 @@ def test_a_network_keeps_its_names_and_its_results(architecture: str) -> None:
 
 
 def test_only_wide_convolutions_are_worth_it() -> None:
-    sizes = ((63, 64), (64, 63), (64, 64), (512, 64))
-    assert winograd_convolutions(nn.Sequential(*(nn.Conv2d(*size, 3, padding=1) for size in sizes))) == 2
+    sizes = ((127, 128), (128, 127), (128, 128), (512, 128))
+    assert winograd_convolutions(nn.Sequential(*(nn.Conv2d(*size, 3, padding=1) for size in sizes)), least=128) == 2
+    # Above block4 of VGG11 there are four convolutions, of 256 channels or more; a small network has none that is wide.
     assert winograd_convolutions(copy.deepcopy(drawn_network("vgg11").above("block4"))) == 4
+    assert winograd_convolutions(copy.deepcopy(drawn_network().above("all"))) == 0
 
 
 @pytest.mark.parametrize(
