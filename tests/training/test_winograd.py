@@ -81,7 +81,7 @@ def test_a_network_keeps_its_names_and_its_results(architecture: str) -> None:
     network = drawn_network(architecture)
     whole = copy.deepcopy(network.above("all"))
     changed = copy.deepcopy(whole)
-    count = winograd_convolutions(changed)
+    count = winograd_convolutions(changed, least=1)
     fitting = sum(
         type(m) is nn.Conv2d and m.kernel_size == (3, 3) and m.stride == (1, 1) and m.groups == 1 for m in whole.modules()
     )
@@ -93,7 +93,15 @@ def test_a_network_keeps_its_names_and_its_results(architecture: str) -> None:
     with torch.no_grad():
         theirs, mine = whole(x), changed(x)
     assert (mine - theirs).abs().max() <= 1e-4 * theirs.abs().max()
-    assert winograd_convolutions(changed) == 0
+    assert winograd_convolutions(changed, least=1) == 0
+
+
+def test_only_wide_convolutions_are_worth_it() -> None:
+    sizes = ((127, 128), (128, 127), (128, 128), (512, 128))
+    assert winograd_convolutions(nn.Sequential(*(nn.Conv2d(*size, 3, padding=1) for size in sizes)), least=128) == 2
+    # Above block4 of VGG11 there are four convolutions, of 256 channels or more; a small network has none that is wide.
+    assert winograd_convolutions(copy.deepcopy(drawn_network("vgg11").above("block4"))) == 4
+    assert winograd_convolutions(copy.deepcopy(drawn_network().above("all"))) == 0
 
 
 @pytest.mark.parametrize(
