@@ -137,6 +137,10 @@ def train(
             "train: --tune searches the hyperparameters of fine-tuning, got --unfreeze none",
             hint="Give --unfreeze a stage, all or auto; of feature extraction, cross-validation chooses all that is auto.",
         )
+    if unfreeze == "none" and wishes != FineTuning():
+        listener.warn("with --unfreeze none no stage is trained: the options of fine-tuning have no effect")
+    if wishes.minutes and unfreeze not in ("none", "auto"):
+        listener.warn("--minutes bounds --unfreeze auto alone, and has no effect here")
     if class_weights not in ("auto", "balanced", "none"):
         raise OptionError(f"train: class_weights must be auto, balanced or none, got {class_weights!r}")
     folder = Path(out) if out is not None else None

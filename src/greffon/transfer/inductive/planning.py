@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Sequence
@@ -150,6 +151,7 @@ def within_budget(
         The budget is smaller than one batch of activations.
     """
 
+    @functools.cache  # each layout is weighed several times, and the network is run on the meta device for it
     def costs(layout: Layout) -> Costs:
         return estimate(network, layout, training, others, val, below, above, recipe)
 
