@@ -65,7 +65,7 @@ DATA ?= ../shared/data
 KERAS := benchmarks/.venv-keras
 FASTAI := benchmarks/.venv-fastai
 
-# Others' columns. The table's own counts of photos, rounds and epochs take hours: make bench-table.
+# greffon and other tools turn by turn: few photos for a look, and the counts of the table, which take hours.
 SIDE := $(BIN)/python benchmarks/side_by_side.py
 
 .PHONY: bench-pass bench-memory bench-accuracy bench-finetune bench-table bench-gain

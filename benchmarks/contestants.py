@@ -105,9 +105,11 @@ def run_train(job: Job, arguments: Sequence[str]) -> Run:
         load, began = os.getloadavg()[0], time.perf_counter()
         _output([*command, *arguments], {**os.environ, "GREFFON_CACHE": str(cache), "GREFFON_OFFLINE": "1"})
         wall = time.perf_counter() - began
-        metrics = json.loads((model / "metrics.json").read_text("utf-8"))
+        told = json.loads((model / "metrics.json").read_text("utf-8"))
         about = json.loads((model / "model.json").read_text("utf-8"))
-    return Run(train_answer(metrics, about, arguments), wall, load)
+    if told["unreadable"] or told["conflicting"]:
+        raise ContestantError(f"greffon train set photos aside: {told['unreadable'] or told['conflicting']}")
+    return Run(train_answer(told, about, arguments), wall, load)
 
 
 def train_answer(metrics: Mapping[str, object], about: Mapping[str, object], arguments: Sequence[str]) -> Answer:
@@ -121,11 +123,22 @@ def train_answer(metrics: Mapping[str, object], about: Mapping[str, object], arg
         names = {"pass": "pass_seconds", "total": "total_seconds"}
         seconds = {part: float(timing[key]) for part, key in names.items() if key in timing}
         seconds["epochs"] = sum(epochs)
+    settings: dict[str, str | int | float] = {
+        "arguments": " ".join(arguments),
+        "precision": str(about.get("precision")),
+    }
+    training = about.get("training")
+    if isinstance(training, dict) and isinstance(recipe := training.get("recipe"), dict):
+        settings |= {
+            "training_precision": recipe["precision"],
+            "winograd": recipe["winograd"],
+            "batch": recipe["batch"],
+        }
     tested, accuracy = metrics["n"], metrics["accuracy"]
     assert isinstance(tested, int) and isinstance(accuracy, float)
     return Answer(
         tool="greffon",
-        settings={"arguments": " ".join(arguments), "precision": str(about.get("precision"))},
+        settings=settings,
         images=dict(data["splits"]),
         seconds=seconds,
         epochs=epochs,

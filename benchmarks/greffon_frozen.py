@@ -75,7 +75,7 @@ def main() -> None:
         images={"all": found.computed},
         seconds=watch.seconds,
         rates={"pass": found.computed / watch.seconds["pass"], "network": count / watch.seconds["network"]},
-    ).show("greffon", "torch", "pillow")
+    ).show("greffon", "torch", "pillow", *(("openvino", "nncf") if engine.precision == "int8" else ()))
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ def make_job(folder: Path, data: Path, images: int, seed: int, backbone: Backbon
         raise OptionError(f"--images must be at most {len(dataset)} for {data.name}, got {images}")
     if 0 < images < len(dataset):
         share = images / len(dataset)
-        chosen = np.flatnonzero(apportion(dataset.labels, groups, (share, 1 - share), seed) == 0)
+        # Just so many, stratified. A near-duplicate may be left out here; those that are in stay together below.
+        chosen = np.flatnonzero(apportion(dataset.labels, np.arange(len(dataset)), (share, 1 - share), seed) == 0)
         dataset, groups = dataset.take(chosen), groups[chosen]
     drawn = split(dataset.without_empty_classes(), groups, seed=seed)
     tensors = {name: tensor.numpy() for name, tensor in backbone.tensors().items()}

@@ -127,14 +127,22 @@ def epoch(job: Job, options: Options) -> dict[str, Any]:
         "torch_same_precision_decoded": ["--inputs", "tensors", *same],
     }
     base = [str(job.folder), "--epochs", str(options.epochs)]
-    contestants: dict[str, Contestant] = {"greffon": functools.partial(run_train, job, _finetuning(options))}
+
+    def ours() -> Run:
+        run = run_train(job, _finetuning(options))
+        if len(run.answer.epochs) != options.epochs:
+            raise ContestantError(f"greffon train ran {len(run.answer.epochs)} epochs, expected {options.epochs}")
+        trained_in = run.answer.settings["training_precision"]
+        if trained_in != options.precision:
+            raise ContestantError(f"greffon trains in {trained_in}, the peer that should do the same in {options.precision}",
+                                  hint=f"Give --precision {trained_in}.")  # fmt: skip
+        return run
+
+    contestants: dict[str, Contestant] = {"greffon": ours}
     for name, way in ways.items():
         script = functools.partial(run_script, Path(sys.executable), "peers/torch_finetune.py", [*base, *way])
         contestants[name] = script
     runs = turns(options.rounds, contestants)
-    for run in runs["greffon"]:
-        if not run.answer.epochs:
-            raise ContestantError("metrics.json of greffon train has no timing.epoch_seconds: nothing to compare")
     return {
         "epoch": ratios(runs, lambda run: statistics.median(run.answer.epochs)),
         "runs": summary(runs),

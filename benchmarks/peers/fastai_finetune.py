@@ -93,6 +93,7 @@ def main() -> None:
             batch_tfms=[*aug_transforms(size=options.size), Normalize.from_stats(MEAN, STD)],
             bs=options.batch,
             num_workers=options.workers,
+            drop_last=False,  # else it would leave out up to a batch of photos in every epoch
         )
         learn: Learner = vision_learner(loaders, arch, normalize=False, splitter=groups, metrics=accuracy, cbs=[timer])
         learn.freeze_to(1)
@@ -110,7 +111,7 @@ def main() -> None:
         tool="fastai",
         settings={name: getattr(options, name) for name in ("batch", "size", "workers", "rate", "seed")}
         | {"threads": torch.get_num_threads()},
-        images=job.counts(),
+        images=job.counts() | {"train": seen // options.epochs, "test": len(guesses)},
         seconds=watch.seconds,
         epochs=epochs,
         rates={"training": seen / watch.seconds["training"]},

@@ -114,7 +114,7 @@ class Answer:
     settings
         How it was set: batch size, learning rate, layout, ...
     images
-        Photos seen by split; ``{"all": n}`` for a frozen pass.
+        Photos seen by split, in each epoch; ``{"all": n}`` for a frozen pass.
     seconds
         By part; ``training`` and ``validation`` together are the epochs. ``setup`` is what comes before the first
         image: building, weights, compiling.

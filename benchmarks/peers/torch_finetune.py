@@ -104,7 +104,7 @@ def main() -> None:
     Answer(
         tool="torch",
         settings={name: getattr(options, name) for name in names} | {"threads": torch.get_num_threads()},
-        images=job.counts(),
+        images=job.counts() | {"train": seen // options.epochs},
         seconds=watch.seconds,
         epochs=epochs,
         rates={"training": seen / watch.seconds["training"]},

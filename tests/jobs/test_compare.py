@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 
 from drawn import write_classes
-from greffon import TransferClassifier, compare, train
+from greffon import TransferClassifier, compare, probe, train
 from greffon.activations import Store, Tap
 from greffon.backbones import load_backbone
 from greffon.datasets import folds, scan_for_folds
 from greffon.demo import write_digits
 from greffon.errors import BackboneError, DataError, OptionError
 from greffon.jobs.compare import CompareResult, _timed_blocks
+from greffon.jobs.train import FineTuning
 from greffon.progress import Silent
+from greffon.training import Recipe
 
 #: Small, and one precision on every machine.
 SMALL: dict[str, Any] = {"size": 32, "precision": "float32"}
@@ -103,6 +105,7 @@ def test_the_costs_are_those_of_the_network(result: CompareResult, model: Path) 
     assert cost["vgg16"].model_bytes == cost[str(model)].model_bytes
     for one in cost.values():
         assert 0 < one.seconds_range[0] <= one.seconds_per_1000 <= one.seconds_range[1]
+        assert one.precision == "float32"
         assert "float32" in one.engine
 
 
@@ -124,6 +127,17 @@ def test_times_are_measured_where_the_store_knows_every_image(result: CompareRes
     row = next(row for row in result.rows if row.name == "efficientnet-lite0")
     assert again.rows[0].accuracy == row.accuracy
     assert again.rows[0].cost.seconds_per_1000 > 0.1, "a network takes more than a look into the store"
+
+
+def test_stages_that_know_the_labels_are_warned_of(digits: Path, model: Path, tmp_path: Path) -> None:
+    wishes = FineTuning(views=1, find_rate=False, recipe=Recipe(epochs=1))
+    train(digits, out=tmp_path / "tuned", unfreeze="block5", tuning=wishes, **SMALL)
+    for name, warned in ((str(tmp_path / "tuned"), True), (str(model), False), ("vgg16", False)):
+        listener, other = Silent(), Silent()
+        compare(digits, backbones=[name], head="centroid", folds=2, progress=listener, **SMALL)
+        probe(digits, backbone=name, head="centroid", folds=2, progress=other, **SMALL)
+        for warnings in (listener.warnings, other.warnings):
+            assert any("flattered" in text for text in warnings) == warned
 
 
 class Sleeper:

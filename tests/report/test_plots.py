@@ -18,8 +18,19 @@ from PIL import Image
 import greffon.report.plots as plots
 from greffon.errors import OptionError
 from greffon.progress import Silent
-from greffon.report import plot_comparison, plot_depths
-from greffon.transfer.inductive import BackboneFigures, Contender, Cost, DepthFigures, depth_figures, side_by_side
+from greffon.report import plot_comparison, plot_depths, plot_search
+from greffon.training import Recipe
+from greffon.transfer.inductive import (
+    BackboneFigures,
+    Contender,
+    Cost,
+    DepthFigures,
+    Layout,
+    Search,
+    SearchTrial,
+    depth_figures,
+    side_by_side,
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +45,7 @@ def depths() -> DepthFigures:
 
 def rows(*points: tuple[str, float, float], n: int = 500) -> tuple[BackboneFigures, ...]:
     """Name, share of images named rightly, seconds per 1,000 images."""
-    cost = Cost(1.0, (1.0, 1.0), "torch", 1, 1, 1)
+    cost = Cost(1.0, (1.0, 1.0), "float32", "torch", 1, 1, 1)
     return side_by_side(
         [Contender(name, np.arange(n) < round(share * n), replace(cost, seconds_per_1000=s)) for name, share, s in points]
     )
@@ -121,13 +132,15 @@ def test_names_cover_no_name_no_point_and_no_edge(tmp_path: Path, monkeypatch: p
 
 def test_the_front_is_drawn_from_the_quickest_to_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figure = kept(monkeypatch)
-    plot_comparison(rows(("slow", 0.9, 50.0), ("quick", 0.8, 5.0), ("neither", 0.7, 20.0)), tmp_path / "x.svg")
+    paths = ("/models/slow", 0.9, 50.0), ("quick", 0.8, 5.0), ("a/neither", 0.7, 20.0), ("b/same", 0.7, 30.0), ("a/same", 0.7, 40.0)
+    plot_comparison(rows(*paths), tmp_path / "x.svg")
     axes = figure[0].axes[0]
     (front,) = [line for line in axes.lines if line.get_linestyle() == "--"]
     assert np.asarray(front.get_xdata()).tolist() == [5.0, 50.0]
     assert np.asarray(front.get_ydata()) == pytest.approx([80.0, 90.0])
     assert axes.get_xscale() == "log"
-    assert {"on the Pareto front", "another is quicker and no worse", "slow", "quick", "neither"} <= set(written(tmp_path / "x.svg"))
+    texts = {"on the Pareto front", "another is quicker and no worse", "slow", "quick", "neither", "a/same", "b/same"}
+    assert texts <= set(written(tmp_path / "x.svg")), "of a model's folder the last part, where that is one alone"
 
 
 @pytest.mark.parametrize("kind", ["png", "svg"])
@@ -150,10 +163,37 @@ def test_a_picture_is_one_that_others_can_open(depths: DepthFigures, tmp_path: P
 
 
 def test_names_in_any_script_give_no_warning(tmp_path: Path) -> None:
-    compared = rows(("модель", 0.9, 10.0), ("花 $x", 0.8, 5.0), ("a$b$c_{d}", 0.7, 2.0), (r"$\frac$", 0.65, 1.5), ("\udce9t\udce9", 0.6, 1.0))
+    names = ["модель", "花 $x", "a$b$c_{d}", r"$\frac$", "\udce9t\udce9"]
+    compared = rows(*((name, 0.9 - 0.1 * i, 2.0**-i) for i, name in enumerate(names)))
     plot_comparison(compared, tmp_path / "x.png", title="写真 \udcff $unclosed")
     plot_comparison(compared, tmp_path / "x.svg", title="写真 \udcff $unclosed")
     assert "a$b$c_{d}" in written(tmp_path / "x.svg")
+
+
+def test_a_search_shows_every_trial_at_its_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trial(number: int, rate: float, cut: str, views: int, loss: float, finished: bool) -> SearchTrial:
+        recipe = Recipe(learning_rate=rate)
+        return SearchTrial(number, recipe, cut, views, 3, loss, 0.5, "finished" if finished else "pruned", loss, 1.0)
+
+    trials = (trial(0, 1e-4, "b5", 4, 0.9, True), trial(1, 1e-5, "b4", 1, 1.4, False), trial(2, 1e-3, "b5", 2, 0.5, True))
+    shares = {"learning_rate": 0.7, "cut": 0.2, "views": 0.1}
+    found = Search(trials[2].recipe, Layout("b5", 2, "float32"), trials, shares, "some", 3.0)
+    figure = kept(monkeypatch)
+    plot_search(found, tmp_path / "x.svg")
+    plot_search(found, tmp_path / "y.png")
+    rates, cuts, views = figure[0].axes
+    assert {line.get_label(): (np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist()) for line in rates.lines} == {
+        "finished": ([1e-4, 1e-3], [0.9, 0.5]), "given up early": ([1e-5], [1.4]), "the default": ([1e-4], [0.9]), "taken": ([1e-3], [0.5]),
+    }  # fmt: skip
+    assert rates.get_xscale() == "log"
+    assert [label.get_text() for label in cuts.get_xticklabels()] == ["b4", "b5"]
+    assert views.get_xticks().tolist() == [1, 2, 4]
+    texts = written(tmp_path / "x.svg")
+    assert {"learning rate (70 % of the variance)", "cut (20 % of the variance)", "0.0001", "0.001", "b4", "taken"} <= set(texts)
+    assert not [text for text in texts if "$" in text], "a power of ten is a plain number"
+    nothing = replace(found, importances={}, trials=trials[:1])
+    plot_search(nothing, tmp_path / "z.png")
+    assert "given up early" not in [line.get_label() for line in figure[2].axes[0].lines]
 
 
 def test_matplotlibs_own_settings_stay_as_they_were(depths: DepthFigures, tmp_path: Path) -> None:

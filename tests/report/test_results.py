@@ -14,8 +14,11 @@ from greffon.report import check_results_folder, write_results
 def test_a_table_and_two_pictures_are_written_and_replaced(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "er"
     for number in (1, 2):
-        text = f"picture {number}"
-        files = write_results(folder, "depth", {"n": number}, lambda path, text=text: [path.write_text(text + path.suffix)].clear())
+
+        def draw(path: Path, text: str = f"picture {number}") -> None:
+            path.write_text(text + path.suffix)
+
+        files = write_results(folder, "depth", {"n": number}, draw)
         assert files == (folder / "depth.json", folder / "depth.png", folder / "depth.svg")
         assert json.loads((folder / "depth.json").read_text()) == {"n": number}
         assert (folder / "depth.svg").read_text() == f"picture {number}.svg"

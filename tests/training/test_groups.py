@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from growing import ARCHITECTURES, drawn_network, grown
 from greffon.training import Recipe
 from greffon.training.groups import keep_statistics, make_optimizer, parameter_groups, train_top
+from growing import ARCHITECTURES, drawn_network, grown
 
 NORMS = (nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
 

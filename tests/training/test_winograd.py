@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from growing import drawn_network
 from greffon.training import WinogradConv2d, can_be_winograd, winograd_convolutions
+from growing import drawn_network
 
 SIZES = [(side, side) for side in range(1, 18)] + [(1, 9), (5, 2), (13, 4), (3, 17)]
 

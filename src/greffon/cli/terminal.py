@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from greffon.jobs.evaluate import Difference
     from greffon.jobs.probe import ProbeResult
     from greffon.jobs.train import TrainResult
+    from greffon.transfer.inductive import Search
 
 __all__ = [
     "Terminal",
@@ -26,6 +27,8 @@ __all__ = [
     "difference_line",
     "evaluation_tables",
     "out",
+    "search_lines",
+    "search_table",
     "train_summary",
 ]
 
@@ -184,9 +187,44 @@ def train_summary(result: TrainResult) -> list[Any]:
     else:
         epochs, best = len(result.history) - 1, model.training["best_epoch"]
         lines.append(f"trained: {', '.join(model.training['stages'])} and the head; epoch {best} of {epochs} is kept{balanced}")
+    if result.search is not None:
+        lines.append(search_table(result.search))
+    lines += search_lines(model.training.get("search"))
     if result.evaluation is not None:
         lines += [*evaluation_tables(result.evaluation), accuracy_line(result.evaluation)]
     return lines
+
+
+def search_table(search: Search, most: int = 8) -> Table:
+    """The best trials of a search, and its default."""
+    from rich.table import Table
+
+    best = sorted(search.trials, key=lambda one: (one.log_loss, one.number))
+    shown = best[:most] + [one for one in best[most:] if not one.number]
+    table = Table(
+        title=f"The best of {len(search.trials)} trials, by validation log-loss",
+        title_justify="left",
+        caption="Trial 0 is the default. The figures of the first row flatter it, for it was chosen by them.",
+        caption_justify="left",
+    )
+    names = [name for name in search.best.values if len({one.values[name] for one in search.trials}) > 1]
+    for name in ("trial", "log-loss", "accuracy", "epochs", *(name.replace("_", " ") for name in names)):
+        table.add_column(name, justify="right")
+    ended = {"finished": "", "pruned": " given up", "time": " time over"}
+    for one in shown:
+        values = (f"{value:.2g}" if isinstance(value, float) else str(value) for value in (one.values[name] for name in names))
+        table.add_row(str(one.number), f"{one.log_loss:.3f}", _percent(one.accuracy), f"{one.epochs}{ended[one.ended]}", *values)
+    return table
+
+
+def search_lines(found: Any) -> list[str]:
+    """What mattered in a search, as a model remembers it; nothing where there was none."""
+    if not found:
+        return []
+    if not found["importances"]:
+        return [f"search: {found['basis']}"]
+    shares = ", ".join(f"{name.replace('_', ' ')} {100 * share:.0f} %" for name, share in found["importances"].items())
+    return [f"what mattered: {shares}", f"  (share of the variance of {found['basis']})"]
 
 
 def description_table(one: Description) -> Table:
@@ -247,15 +285,14 @@ def comparison_table(result: CompareResult) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    engines = sorted({row.cost.engine for row in result.rows})
     table = Table(
-        title=f"{result.folds} folds over {result.rows[0].n} images. Times: frozen pass from files, {escape(', '.join(engines))}",
+        title=f"{result.folds} folds over {result.rows[0].n} images ({result.head}). Seconds: the frozen pass from files",
         title_justify="left",
         caption="= the same within noise. * on the Pareto front: no other is as quick and as accurate",
         caption_justify="left",
     )
     table.add_column("backbone")
-    for name in ("accuracy", "95 % interval", "to the best", "s per 1,000", "parameters", "multiply-adds", "model"):
+    for name in ("accuracy", "95 % interval", "to the best", "s per 1,000", "frozen in", "parameters", "multiply-adds", "model"):
         table.add_column(name, justify="right")
     for row in result.rows:
         cost = row.cost
@@ -265,6 +302,7 @@ def comparison_table(result: CompareResult) -> Table:
             _interval(row.interval),
             "best" if row is result.rows[0] else _difference(row.to_best, row.to_best_interval),
             f"{cost.seconds_per_1000:.1f} ({cost.seconds_range[0]:.1f} to {cost.seconds_range[1]:.1f})",
+            cost.precision,
             f"{cost.parameters / 1e6:.1f} M",
             f"{cost.multiply_adds / 1e9:.2f} G",
             f"{cost.model_bytes / 2**20:.1f} MiB",

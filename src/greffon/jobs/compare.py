@@ -22,9 +22,19 @@ from greffon.heads import HEADS
 from greffon.model import is_model_folder, load_any_backbone, versions
 from greffon.progress import Progress, Silent
 from greffon.report import check_results_folder, plot_comparison, write_results
-from greffon.transfer.inductive import BackboneFigures, Contender, Cost, predict_out_of_fold, side_by_side
+from greffon.transfer.inductive import (
+    BackboneFigures,
+    Contender,
+    Cost,
+    is_fine_tuned,
+    predict_out_of_fold,
+    side_by_side,
+)
 
 __all__ = ["Absent", "CompareResult", "compare"]
+
+#: Said of stages that greffon has trained.
+_KNOWS = "its stages were fine-tuned; where that was on some of these images, what is measured here is flattered"
 
 
 @final
@@ -210,7 +220,9 @@ def _frozen_pass(name: str, looked: Scan, size: int, precision: str, store: Stor
     paths = looked.dataset.paths
     network = load_any_backbone(name, size=size, progress=progress)
     tap = Tap("pooled")
-    engine, _ = chosen_engine(network, tap, precision, paths, progress)
+    if is_fine_tuned(network):
+        progress.warn(f"{name}: {_KNOWS}")
+    engine, _ = chosen_engine(network, tap, precision, paths, progress, labels=looked.dataset.labels)
     found = compute(paths, network, tap, engine, store=store, progress=progress, digests=looked.digests)
     good = [i for i in range(len(paths)) if i not in found.failed]
     if not good:
@@ -222,6 +234,7 @@ def _frozen_pass(name: str, looked: Scan, size: int, precision: str, store: Stor
     cost = Cost(
         seconds_per_1000=statistics.median(blocks),
         seconds_range=(min(blocks), max(blocks)),
+        precision=engine.precision,
         engine=engine.fingerprint,
         parameters=sum(stage.parameters for stage in about.stages),
         model_bytes=tensors + 4 * (network.widths()[-1] + 1) * len(looked.dataset.classes),

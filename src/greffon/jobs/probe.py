@@ -16,9 +16,12 @@ from greffon.heads import HEADS
 from greffon.model import load_any_backbone, versions
 from greffon.progress import Progress, Silent
 from greffon.report import check_results_folder, plot_depths, write_results
-from greffon.transfer.inductive import DepthFigures, depth_figures
+from greffon.transfer.inductive import DepthFigures, depth_figures, is_fine_tuned
 
 __all__ = ["ProbeResult", "probe"]
+
+#: Said of stages that greffon has trained.
+_KNOWS = "its stages were fine-tuned; where that was on some of these images, what is measured here is flattered"
 
 
 @final
@@ -124,7 +127,9 @@ def probe(
     dataset = looked.dataset
     network = load_any_backbone(backbone, weights=weights, size=size, progress=listener)
     tap = Tap("pooled")
-    engine, _ = chosen_engine(network, tap, precision, dataset.paths, listener)
+    if is_fine_tuned(network):
+        listener.warn(f"{backbone}: {_KNOWS}")
+    engine, _ = chosen_engine(network, tap, precision, dataset.paths, listener, labels=dataset.labels)
     found = compute(dataset.paths, network, tap, engine, store=kept, progress=listener, digests=looked.digests)
     failed = tuple((dataset.paths[i], reason) for i, reason in sorted(found.failed.items()))
     for path, reason in failed:

@@ -1,7 +1,7 @@
 """What a person looks at: one HTML file, and pictures of results."""
 
 from greffon.report.page import train_report
-from greffon.report.plots import learning_curves, plot_comparison, plot_depths, rate_finder
+from greffon.report.plots import learning_curves, plot_comparison, plot_depths, plot_search, rate_finder
 from greffon.report.results import check_results_folder, write_results
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "learning_curves",
     "plot_comparison",
     "plot_depths",
+    "plot_search",
     "rate_finder",
     "train_report",
     "write_results",

@@ -43,6 +43,7 @@ def train_report(
     looked: Scan,
     *,
     curve: Path | None = None,
+    search: Path | None = None,
     most: int = 24,
 ) -> None:
     """Write the page of a training run.
@@ -53,6 +54,8 @@ def train_report(
         The test images, and float64 (n, c) of what the model said of them.
     curve
         A PNG file of the losses, which becomes part of the page.
+    search
+        One of the search for hyperparameters; looked at only where the model came of one.
     most
         How many mistakes are shown, the surest first.
 
@@ -79,7 +82,8 @@ def train_report(
         shade=_shades(evaluation.confusion) if evaluation else [],
         unreadable=[(str(file), reason) for file, reason in unreadable],
         looked=looked,
-        curve=_as_address(curve.read_bytes(), "png") if curve is not None and curve.is_file() else "",
+        curve=_picture(curve),
+        search=_picture(search) if model.training.get("search") else "",
     )
     part = path.with_name(f".{path.name}-{os.getpid()}")
     try:
@@ -102,6 +106,11 @@ def _mistake(tested: Dataset, probabilities: np.ndarray, i: int) -> Mistake:
         predicted=tested.classes[best],
         probability=float(probabilities[i, best]),
     )
+
+
+def _picture(file: Path | None) -> str:
+    """A PNG file as a data address, or "" where there is none."""
+    return _as_address(file.read_bytes(), "png") if file is not None and file.is_file() else ""
 
 
 def _as_address(picture: bytes, kind: str) -> str:

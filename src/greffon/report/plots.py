@@ -9,30 +9,23 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from greffon.errors import OptionError
+from greffon.report.labels import label_points, printable
 from greffon.training import EpochRow, RateCurve
-from greffon.transfer.inductive import BackboneFigures, Depth, DepthFigures
+from greffon.transfer.inductive import BackboneFigures, Depth, DepthFigures, Search, SearchTrial
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.transforms import Bbox
 
-__all__ = ["learning_curves", "plot_comparison", "plot_depths", "rate_finder"]
+__all__ = ["learning_curves", "plot_comparison", "plot_depths", "plot_search", "rate_finder"]
 
 #: Okabe and Ito (2008): colours that colour-blind people tell apart. What differs in colour differs in form, too.
 _BLUE, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#009E73"
 _INK, _GREY, _PALE = "#222222", "#767676", "#EAF2F8"
-
-#: Where a name may stand: its distance from its point, in points of print, and the ways to go, right and up.
-_FAR = (10, 16, 24, 36, 50, 66, 84, 104, 126, 150)
-_WAYS = ((1, 0), (-1, 0), (1, 0.6), (-1, 0.6), (1, -0.6), (-1, -0.6), (0.5, 1), (-0.5, 1), (0.5, -1), (-0.5, -1))
 
 #: What differs from matplotlib's own look. The text of an SVG becomes outlines, so that it looks the same everywhere.
 _LOOK = {
@@ -201,16 +194,70 @@ def plot_comparison(rows: Sequence[BackboneFigures], path: Path, *, title: str =
         axes.set_xlabel("seconds per 1,000 images, frozen pass from files (logarithmic)")
         axes.set_ylabel("accuracy out of fold (%)")
         _head(figure, axes, title)
-        _label_points(figure, axes, rows, front)
+        label_points(figure, axes, rows, front)
         _save(figure, path)
 
 
-def _plain_log_ticks(axes: Axes) -> None:
-    """Ticks at 1, 2 and 5 times the powers of ten, as plain numbers."""
+def plot_search(found: Search, path: Path, *, title: str = "", most: int = 3) -> None:
+    """Draw the validation log-loss of every trial of a search against the values that mattered most.
+
+    Parameters
+    ----------
+    path
+        A ``.png`` or ``.svg`` file.
+    most
+        How many values; where it is not known what mattered, the first ones of the search.
+
+    Raises
+    ------
+    OptionError
+        The file cannot be written.
+    """
+    names = list(found.importances)[:most] or list(found.best.values)[:most]
+    kinds = (
+        ([one for one in found.trials if one.ended == "finished"], _BLUE, "o", "finished"),
+        ([one for one in found.trials if one.ended != "finished"], _GREY, "x", "given up early"),
+        ([found.trials[0]], _GREEN, "D", "the default"),
+        ([found.best], _ORANGE, "*", "taken"),
+    )
+    losses = [one.log_loss for one in found.trials]
+    low, high = min(losses), max(losses)
+    with _figure(2.0 + 2.9 * len(names), 4.2) as (figure, first):
+        first.remove()
+        panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+        for axes, name in zip(panels, names, strict=True):
+            words = sorted({str(one.values[name]) for one in found.trials}) if isinstance(found.best.values[name], str) else []
+            for some, colour, marker, label in (kind for kind in kinds if kind[0]):
+                axes.plot(_places(some, name, words), [one.log_loss for one in some], marker, color=colour, linestyle="none",
+                          markersize=13 if marker == "*" else 6, label=label, zorder=3)  # fmt: skip
+            share = found.importances.get(name)
+            axes.set_xlabel(name.replace("_", " ") + (f" ({100 * share:.0f} % of the variance)" if share is not None else ""))
+            if words:
+                axes.set_xticks(range(len(words)), words)
+                axes.set_xlim(-0.5, len(words) - 0.5)
+            elif name in ("learning_rate", "head_learning_rate", "weight_decay") and min(_places(found.trials, name, words)) > 0:
+                axes.set_xscale("log")
+                _plain_log_ticks(axes, every=(1,))
+            elif len(set(_places(found.trials, name, words))) <= 4:
+                axes.set_xticks(sorted(set(_places(found.trials, name, words))))
+                axes.xaxis.set_major_formatter("{x:g}")
+        panels[0].set_ylim(max(0.0, low - 0.08 * (high - low or 1)), high + 0.08 * (high - low or 1))
+        panels[0].set_ylabel("validation log-loss, best epoch (nats)")
+        _head(figure, panels[0], title)
+        _save(figure, path)
+
+
+def _places(trials: Sequence[SearchTrial], name: str, words: Sequence[str]) -> list[float]:
+    """Where trials stand on the axis of a value: words in their order."""
+    return [float(words.index(str(one.values[name])) if words else one.values[name]) for one in trials]
+
+
+def _plain_log_ticks(axes: Axes, every: Sequence[int] = (1, 2, 5)) -> None:
+    """Ticks at 1, 2 and 5 times the powers of ten, as plain numbers; over a wide range at the powers alone."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     low, high = axes.get_xlim()
-    axes.xaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if high / low < 300 else (1,)))
+    axes.xaxis.set_major_locator(LogLocator(10, subs=every if high / low < 300 else (1,)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
@@ -229,11 +276,6 @@ def _interval_bars(
         axes.plot([], [], marker, color=colour, markersize=6.5, label=label)
 
 
-def _printable(name: str) -> str:
-    """A name that may come from a file system whose bytes are not UTF-8."""
-    return name.encode("utf-8", "replace").decode("utf-8")
-
-
 def _fit_percent(axes: Axes, values: Sequence[float]) -> None:
     """Limits of the axis of per cent: all of the values and some room; ticks within 0 and 100 alone."""
     span = max(max(values) - min(values), 5.0)
@@ -246,88 +288,9 @@ def _fit_percent(axes: Axes, values: Sequence[float]) -> None:
 def _head(figure: Figure, axes: Axes, title: str) -> None:
     """The title, and under it the legend in one row, above the axes: there it covers nothing."""
     if title:
-        figure.suptitle(_printable(title), x=0.01, ha="left", fontsize=11.5)
+        figure.suptitle(printable(title), x=0.01, ha="left", fontsize=11.5)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1.005), ncols=3, frameon=False, fontsize=8.5, borderaxespad=0.2,
                 handletextpad=0.5, columnspacing=1.6)  # fmt: skip
-
-
-def _label_points(
-    figure: Figure, axes: Axes, rows: Sequence[BackboneFigures], front: Sequence[tuple[float, float]]
-) -> None:
-    """Write each name beside its point, where it covers no other name, no point, no interval bar and not the front.
-
-    Places are tried from near to far; a name that ends far from its point is tied to it by a thin line.
-    """
-    from matplotlib.transforms import Bbox
-
-    figure.canvas.draw()  # only now is it known where things stand
-    scale = figure.dpi / 72
-    points = [(one.cost.seconds_per_1000, 100 * one.accuracy) for one in rows]
-    taken: list[Bbox] = []
-    for (x, y), one in zip(points, rows, strict=True):
-        low, middle, high = axes.transData.transform([(x, 100 * one.interval[0]), (x, y), (x, 100 * one.interval[1])])
-        taken.append(Bbox.from_extents(low[0] - 4 * scale, low[1], low[0] + 4 * scale, high[1]))
-        taken.append(Bbox.from_extents(*(middle - 6 * scale), *(middle + 6 * scale)))
-    corners = axes.transData.transform(front)
-    for start, stop in pairwise(corners):
-        taken += _steps(start, stop, 2 * scale)
-    inside = axes.get_window_extent()
-    names: list[Bbox] = []
-    for (x, y), one in zip(points, rows, strict=True):
-        best, least = (10.0, 0.0), float("inf")
-        for offset in ((right * far, up * far) for far in _FAR for right, up in _WAYS):
-            box, line = _label(axes, (x, y), one.name, offset, drawn=False)
-            cover = _outside(box, inside) + sum(_overlap(box, other) for other in (*taken, *names))
-            cover += sum(_overlap(step, other) for step in line for other in names)
-            if cover < least:
-                best, least = offset, cover
-            if least == 0:
-                break
-        box, line = _label(axes, (x, y), one.name, best, drawn=True)
-        names.append(box)
-        taken += line
-
-
-def _label(
-    axes: Axes, point: tuple[float, float], name: str, offset: tuple[float, float], *, drawn: bool
-) -> tuple[Bbox, list[Bbox]]:
-    """A name at an offset, in points of print, from its point; kept in the picture, or tried only.
-
-    Returns where it lies, in pixels, and the steps of the line that ties it to its point, where it is far from it.
-    """
-    from matplotlib.text import Text
-
-    right = offset[0] >= 0
-    far = max(map(abs, offset)) > 14
-    line = {"arrowstyle": "-", "color": _GREY, "linewidth": 0.7, "shrinkA": 1, "shrinkB": 5, "relpos": (0 if right else 1, 0.5)}
-    text = axes.annotate(_printable(name), point, offset, textcoords="offset points", ha="left" if right else "right", va="center",
-                         fontsize=9, arrowprops=line if far else None, zorder=5)  # fmt: skip
-    text.update_positions(axes.figure.canvas.get_renderer())  # type: ignore[union-attr]  # Agg's canvas has one
-    box = Text.get_window_extent(text).padded(2)
-    if not drawn:
-        text.remove()
-    start = axes.transData.transform(point)
-    return box, _steps(start, np.array((box.x0 if right else box.x1, (box.y0 + box.y1) / 2))) if far else []
-
-
-def _steps(start: np.ndarray, stop: np.ndarray, width: float = 2) -> list[Bbox]:
-    """A line between two points, (2,) each, as a row of small boxes; in pixels."""
-    from matplotlib.transforms import Bbox
-
-    places = start + np.linspace(0.08, 1, 40)[:, None] * (stop - start)
-    return [Bbox.from_extents(*(place - width / 2), *(place + width / 2)) for place in places]
-
-
-def _overlap(one: Bbox, other: Bbox) -> float:
-    """The area that two boxes share, in square pixels."""
-    width = min(one.x1, other.x1) - max(one.x0, other.x0)
-    height = min(one.y1, other.y1) - max(one.y0, other.y0)
-    return max(width, 0) * max(height, 0)
-
-
-def _outside(box: Bbox, frame: Bbox) -> float:
-    """The area of a box that lies outside a frame, in square pixels."""
-    return box.width * box.height - _overlap(box, frame)
 
 
 @contextmanager

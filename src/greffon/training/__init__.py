@@ -5,12 +5,13 @@ from greffon.training.finder import RateCurve, find_rate
 from greffon.training.grown import Grown
 from greffon.training.loop import EpochRow, Samples, Trained, class_weights, fit
 from greffon.training.recipe import Recipe
-from greffon.training.source import RecomputedViews, Source, StoredViews, as_tensor
+from greffon.training.source import FirstViews, RecomputedViews, Source, StoredViews, as_tensor
 from greffon.training.winograd import WinogradConv2d, can_be_winograd, winograd_convolutions
 
 __all__ = [
     "Checkpoint",
     "EpochRow",
+    "FirstViews",
     "Grown",
     "RateCurve",
     "Recipe",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from greffon.errors import ModelError, StoreError
 __all__ = ["Checkpoint", "flat_optimizer", "load_checkpoint", "load_optimizer", "save_checkpoint"]
 
 _LAYOUT = 1
+_ABSENT = object()
 
 
 @final
@@ -50,10 +52,13 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     from safetensors.torch import save_file
 
     part = path.with_name(f".{path.name}-{os.getpid()}")
-    about = {"layout": _LAYOUT, "configuration": dict(checkpoint.configuration), "progress": dict(checkpoint.progress)}
+    told = {"configuration": dict(checkpoint.configuration), "progress": dict(checkpoint.progress)}
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in checkpoint.tensors.items()}
+    about = {"layout": _LAYOUT, "digest": _digest(told, tensors), **told}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left_over in path.parent.glob(f".{path.name}-*"):  # of a run that was killed while it wrote
+            left_over.unlink(missing_ok=True)
         save_file(tensors, part, metadata={"greffon": json.dumps(about, sort_keys=True, allow_nan=True)})
         with part.open("rb") as file:
             os.fsync(file.fileno())
@@ -88,15 +93,36 @@ def load_checkpoint(path: Path, configuration: Mapping[str, Any]) -> Checkpoint 
         found, progress = about["configuration"], about["progress"]
         if not isinstance(found, dict) or not isinstance(progress, dict):
             raise ValueError("its description is damaged")
+        if about.get("digest") != _digest({"configuration": found, "progress": progress}, tensors):
+            raise ValueError("its contents are damaged")
     except (OSError, SafetensorError, ValueError, KeyError, RecursionError) as error:
         raise ModelError(f"{path}: the checkpoint cannot be read ({str(error)[:200]})", hint="Start again without --resume.") from error
     wanted = json.loads(json.dumps(dict(configuration)))
     if found != wanted:
-        names = sorted(name for name in {*found, *wanted} if found.get(name) != wanted.get(name))
-        told = "; ".join(f"{name} was {_short(found.get(name))}, is {_short(wanted.get(name))}" for name in names[:6])
+        before, now = _flat(found), _flat(wanted)
+        names = sorted(name for name in {*before, *now} if before.get(name, _ABSENT) != now.get(name, _ABSENT))
+        told = "; ".join(f"{name} was {_short(before.get(name))}, is {_short(now.get(name))}" for name in names)
         raise ModelError(f"{path}: the checkpoint belongs to another configuration: {told}",
                          hint="Give the options of the first run, or start again without --resume.")  # fmt: skip
     return Checkpoint(found, progress, tensors)
+
+
+def _digest(told: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """sha256 over what is told and the bytes of all tensors."""
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {list(tensor.shape)} {tensor.dtype}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Nested objects as one, ``recipe.batch`` for the batch of the recipe."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{before}{name}.") if isinstance(value, dict) else {f"{before}{name}": value}
+    return flat
 
 
 def _short(value: object) -> str:
@@ -116,9 +142,15 @@ def flat_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, flat: Mapping[str, Tensor]) -> None:
-    """The inverse of ``flat_optimizer``, for an optimiser of the same parameters."""
+    """The inverse of ``flat_optimizer``, for an optimiser of the same parameters.
+
+    What belongs to a parameter is laid out in memory as that is: the fused AdamW goes through both as they lie.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for key, tensor in flat.items():
         number, _, name = key.partition(".")
-        state.setdefault(int(number), {})[name] = tensor
+        like = parameters[int(number)]
+        laid_out = torch.empty_like(like, dtype=tensor.dtype).copy_(tensor) if tensor.shape == like.shape else tensor
+        state.setdefault(int(number), {})[name] = laid_out
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from greffon.errors import OptionError
 from greffon.losses import classification_loss
 from greffon.progress import Progress
 from greffon.training.groups import keep_statistics, make_optimizer, parameter_groups
@@ -64,6 +65,8 @@ def find_rate(
     the test ends where it is four times its least. Suggested is a tenth of the rate at which it is least, or the
     rate of its steepest descent where that is lower: the edge of divergence is a bad place to train. All stages have
     gradients, and the rates of stages and head keep the proportions that the recipe gives them.
+
+    Raises OptionError where the loss is no number from the start.
     """
     copied = copy.deepcopy(grown).to(memory_format=torch.channels_last).requires_grad_(True)
     if recipe.winograd:
@@ -108,8 +111,11 @@ def find_rate(
 
 
 def _suggestion(rates: np.ndarray, losses: np.ndarray) -> float:
+    if not len(losses):
+        raise OptionError("the learning-rate range test: the loss is no number at the first step",
+                          hint="Choose other weights, another cut (--unfreeze), or --keep float32.")  # fmt: skip
     lowest = int(np.argmin(losses))
     if lowest < 2:  # it never fell
         return float(rates[0])
     steepest = int(np.argmin(np.gradient(losses[: lowest + 1], np.log(rates[: lowest + 1]))))
-    return float(min(rates[lowest] / 10, rates[steepest]))
+    return float(max(rates[0], min(rates[lowest] / 10, rates[steepest])))

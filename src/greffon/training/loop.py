@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from greffon.errors import ModelError
 from greffon.heads import fit_temperature, softmax
 from greffon.losses import classification_loss, l2_sp
 from greffon.metrics import log_loss
@@ -133,7 +134,7 @@ def fit(
     Raises
     ------
     ModelError
-        The checkpoint is damaged, or of another configuration.
+        The checkpoint is damaged, or of another configuration; or the pretrained stages give no finite numbers.
     StoreError
         The checkpoint cannot be written, or activations have gone. The last checkpoint stays.
     """
@@ -142,7 +143,12 @@ def fit(
     with seeds, torch.backends.cudnn.flags(benchmark=False, deterministic=True):
         known = load_checkpoint(checkpoint, run.configuration) if checkpoint is not None and resume else None
         if known is not None:
-            run.restore(known)
+            try:
+                run.restore(known)
+            except (RuntimeError, KeyError, TypeError, ValueError, IndexError) as error:  # what torch says of other tensors
+                reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+                raise ModelError(f"{checkpoint}: the checkpoint does not fit the run ({reason})",
+                                 hint="Start again without --resume.") from error  # fmt: skip
             progress.say(f"going on after epoch {len(run.history) - 1} of {recipe.epochs}")
         else:
             run.begin()
@@ -202,6 +208,9 @@ class _Run:
         """Look at the validation images before the first step: whatever goes wrong later, this much is in hand."""
         began = time.perf_counter()
         accuracy, loss = self._validate()
+        if not self._is_sound(loss):
+            raise ModelError("the pretrained stages above the cut give numbers that are not finite",
+                             hint="Choose other weights, another cut (--unfreeze), or --keep float32.")  # fmt: skip
         self.history.append(EpochRow(0, None, accuracy, loss, 0.0, 0, time.perf_counter() - began))
         self._keep_best(0)
 
@@ -223,15 +232,12 @@ class _Run:
             factor = rate_factor(number * len(parts) + step, recipe.epochs * len(parts), recipe.warmup)
             loss = self._step(x, self._train.labels[order[part]], factor, rng)
             if not math.isfinite(loss):
-                self.stopped = (
-                    f"the loss was {loss} in epoch {number + 1}: a lower --learning-rate (it was {recipe.learning_rate:g}) or"
-                    f" --clip helps; the best state before, of epoch {self.best_epoch}, is kept"
-                )
-                self._progress.warn(self.stopped)
-                return None
+                return self._give_up(f"the loss was {loss} in epoch {number + 1}")
             total += loss * len(part)
             self._progress.advance(len(part))
         accuracy, log_loss_now = self._validate()
+        if not self._is_sound(log_loss_now):
+            return self._give_up(f"the scores were no numbers after epoch {number + 1}")
         rate = recipe.learning_rate * rate_factor(number * len(parts), recipe.epochs * len(parts), recipe.warmup)
         seconds = time.perf_counter() - began
         row = EpochRow(number + 1, total / len(order), accuracy, log_loss_now, rate, stages, seconds)
@@ -240,6 +246,25 @@ class _Run:
         told = "" if accuracy is None else f", validation: {100 * accuracy:.1f} %, log-loss {log_loss_now:.3f}"
         self._progress.say(f"epoch {row.epoch}: loss {row.loss:.3f}{told}  ({seconds:.1f} s)")
         return row
+
+    def _is_sound(self, validated: float | None) -> bool:
+        """Whether the scores are numbers: the last step of an epoch can ruin weights, and no loss tells of it."""
+        if validated is not None:
+            return math.isfinite(validated)
+        scores = scores_of(self._judged, self._source, self._train.positions[:32], self._fabric.device)
+        return bool(np.isfinite(scores).all())
+
+    def _give_up(self, why: str) -> None:
+        self.stopped = (
+            f"{why}: a lower --learning-rate (it was {self._recipe.learning_rate:g}) or --clip helps;"
+            f" the best state before, of epoch {self.best_epoch}, is kept"
+        )
+        self._progress.warn(self.stopped)
+
+    @property
+    def _judged(self) -> nn.Module:
+        """What is validated and kept."""
+        return self._module if self._average is None else self._average
 
     def _step(self, x: Tensor, labels: np.ndarray, factor: float, rng: np.random.Generator) -> float:
         recipe, device = self._recipe, self._fabric.device
@@ -275,8 +300,7 @@ class _Run:
     def _validate(self) -> tuple[float | None, float | None]:
         if self._val is None or not len(self._val):
             return None, None
-        module: nn.Module = self._module if self._average is None else self._average
-        scores = scores_of(module, self._source, self._val.positions, self._fabric.device)
+        scores = scores_of(self._judged, self._source, self._val.positions, self._fabric.device)
         if not np.isfinite(scores).all():
             return 0.0, math.inf
         probabilities = softmax(scores / fit_temperature(scores, self._val.labels))

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from greffon.activations import Activations, Engine, Photo, pixels_of
+from greffon.errors import OptionError
 from greffon.images import Preprocess, View
 
-__all__ = ["RecomputedViews", "Source", "StoredViews", "as_tensor"]
+__all__ = ["FirstViews", "RecomputedViews", "Source", "StoredViews", "as_tensor"]
 
 
 class Source(Protocol):
@@ -58,6 +59,23 @@ class StoredViews:
             out[mine] = records
         assert out is not None
         return as_tensor(out, self._preprocess)
+
+
+@final
+class FirstViews:
+    """The first few views of another source.
+
+    Raises OptionError where it does not have so many.
+    """
+
+    def __init__(self, source: Source, views: int) -> None:
+        if not 1 <= views <= source.views:
+            raise OptionError(f"FirstViews: views must be from 1 to {source.views}, got {views}")
+        self._source = source
+        self.views = views
+
+    def batch(self, positions: np.ndarray, views: np.ndarray) -> Tensor:
+        return self._source.batch(positions, views)
 
 
 def as_tensor(records: np.ndarray, preprocess: Preprocess) -> Tensor:

@@ -12,7 +12,7 @@ from greffon.errors import OptionError
 from greffon.metrics import paired_difference, wilson_interval
 from greffon.transfer.inductive import Contender, Cost, pareto_front, side_by_side
 
-COST = Cost(10.0, (9.0, 12.0), "torch", 1_000, 4_000, 50_000)
+COST = Cost(10.0, (9.0, 12.0), "float32", "torch", 1_000, 4_000, 50_000)
 
 
 def contender(name: str, right: list[int], seconds: float) -> Contender:

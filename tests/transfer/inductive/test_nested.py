@@ -39,7 +39,7 @@ def test_it_predicts_what_scikit_learn_predicts_in_the_same_folds(strength: floa
     theirs = make_pipeline(
         StandardScaler(), FunctionTransformer(lambda z: z / np.sqrt(12)), LogisticRegression(C=strength, tol=1e-8, max_iter=5000)
     )
-    expected = cross_val_predict(theirs, means, y, cv=folds(y, groups, 4, 3))
+    expected = np.asarray(cross_val_predict(theirs, means, y, cv=folds(y, groups, 4, 3)))
     assert (told.predicted == expected).mean() > 0.99
     assert np.mean(told.predicted == y) == pytest.approx(np.mean(expected == y), abs=0.01)
     assert 0.5 < np.mean(expected == y) < 0.99, "a set in which nothing can go wrong shows nothing"

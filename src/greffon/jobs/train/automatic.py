@@ -12,6 +12,7 @@ import numpy as np
 from greffon.activations import Tap, chosen_engine, compute
 from greffon.jobs.train.extraction import extract
 from greffon.jobs.train.outcome import Outcome, Task
+from greffon.jobs.train.plan import PLAN_FILE
 from greffon.jobs.train.tuning import tune
 from greffon.jobs.train.wishes import FineTuning
 from greffon.metrics import paired_difference
@@ -67,7 +68,10 @@ def choose_strategy(
     cut = suggestion.cut if suggestion.cut != "none" else network.stages[-1]
     if not len(val):
         return _extracted(task, pool, stages, norm, [*reasons, "there is no validation split to compare the two on"])
-    left = wishes.minutes * 60 - (time.perf_counter() - began) if wishes.minutes else math.inf
+    planned = plan_from is not None or (resume and task.folder is not None and (task.folder / PLAN_FILE).is_file())
+    # Where there is a plan, the clock has had its say before.
+    timed_run = bool(wishes.minutes) and not planned
+    left = (wishes.minutes - wishes.tune_minutes) * 60 - (time.perf_counter() - began) if timed_run else math.inf
     others, epochs = len(dataset) - len(train), wishes.recipe.epochs
     fitted, why = estimate_for_minutes(network, engine, cut, len(train), others, wishes.views, epochs, left)
     if why:
@@ -103,6 +107,9 @@ def choose_strategy(
         f" {100 * frozen_right[both].mean():.1f} %: a difference of {100 * gain:+.1f} points"
         f" (95 %: {100 * interval[0]:+.1f} to {100 * interval[1]:+.1f})"
     )
+    searched = outcome.model.training.get("search")
+    if searched:
+        verdict += f"; this flatters fine-tuning, which was chosen among {searched['trials']} trials on the same images"
     if gain > error:
         listener.say(f"fine-tuning is kept: {verdict}")
         training = {**outcome.model.training, "unfreeze": "auto", "automatic": [*reasons, verdict, "fine-tuning is kept"]}

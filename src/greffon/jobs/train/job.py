@@ -19,13 +19,14 @@ from greffon.jobs.train.automatic import choose_strategy
 from greffon.jobs.train.extraction import extract
 from greffon.jobs.train.outcome import Outcome, Task
 from greffon.jobs.train.plan import PLAN_FILE
+from greffon.jobs.train.searching import SEARCH_FILE, SEARCH_PICTURE
 from greffon.jobs.train.tuning import CHECKPOINT_FILE, tune
 from greffon.jobs.train.wishes import FineTuning
 from greffon.model import Model, is_model_folder, load_any_backbone, save_model, write_json
 from greffon.progress import Progress, Silent
 from greffon.report import learning_curves, rate_finder, train_report
 from greffon.training import EpochRow, RateCurve
-from greffon.transfer.inductive import Probe, representations
+from greffon.transfer.inductive import Probe, Search, representations
 
 __all__ = ["TrainResult", "train"]
 
@@ -47,6 +48,7 @@ class TrainResult:
     probe: Probe | None  # of feature extraction
     history: tuple[EpochRow, ...]  # of fine-tuning
     curve: RateCurve | None
+    search: Search | None  # where hyperparameters were searched for now
 
 
 def train(
@@ -130,11 +132,18 @@ def train(
         raise OptionError(f"train: fine-tuning trains a logistic head, got {head!r}", hint="Leave --head away.")
     if unfreeze != "none" and slim:
         raise OptionError("train: a fine-tuned model holds weights of its own, so it cannot be saved slim", hint="Leave --slim away.")
+    if unfreeze == "none" and wishes.tune_minutes:
+        raise OptionError(
+            "train: --tune searches the hyperparameters of fine-tuning, got --unfreeze none",
+            hint="Give --unfreeze a stage, all or auto; of feature extraction, cross-validation chooses all that is auto.",
+        )
     if class_weights not in ("auto", "balanced", "none"):
         raise OptionError(f"train: class_weights must be auto, balanced or none, got {class_weights!r}")
     folder = Path(out) if out is not None else None
     if folder is not None:
         _must_be_free(folder)
+    if resume and (folder is None or not (folder / PLAN_FILE).is_file()):
+        raise OptionError(f"--resume: there is no interrupted fine-tuning in {folder}", hint="Start without --resume.")
     network = load_any_backbone(backbone, weights=weights, size=size, progress=listener)
     if unfreeze != "auto":
         network.position(unfreeze)  # a stage that is not there is told before the images are looked at
@@ -176,6 +185,7 @@ def train(
         probe=outcome.probe,
         history=outcome.history,
         curve=outcome.curve,
+        search=outcome.search,
     )
 
 
@@ -193,17 +203,24 @@ def _save(
     """The model folder: the model last of its parts that predictions need, then what is for people."""
     save_model(model, folder, slim=slim)
     if evaluation is not None:
-        write_json(folder / "metrics.json", _metrics(evaluation, outcome, unreadable, looked, seconds))
+        try:
+            write_json(folder / "metrics.json", _metrics(evaluation, outcome, unreadable, looked, seconds))
+        except OSError as error:
+            raise OptionError(f"--out {folder}: cannot be written ({error.strerror or error})") from error
     if outcome.history:
         learning_curves(outcome.history, folder / "learning.png")
     else:
         (folder / PLAN_FILE).unlink(missing_ok=True)  # of an earlier run, which was not this one
     if outcome.curve is not None:
         rate_finder(outcome.curve, folder / "learning_rate.png")
+    if not model.training.get("search"):
+        for name in (SEARCH_FILE, SEARCH_PICTURE):
+            (folder / name).unlink(missing_ok=True)  # of an earlier run, or of a fine-tuning that did not win
     listener.say("writing the report")
     tested = outcome.dataset.take(outcome.test)
     curve = folder / "learning.png" if outcome.history else None
-    train_report(folder / "report.html", model, evaluation, tested, outcome.probabilities, unreadable, looked, curve=curve)
+    train_report(folder / "report.html", model, evaluation, tested, outcome.probabilities, unreadable, looked, curve=curve,
+                 search=folder / SEARCH_PICTURE)  # fmt: skip
     # Only now: up to here an interrupted run can go on.
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
 

@@ -15,7 +15,7 @@ from greffon.datasets import Dataset, Scan
 from greffon.model import Model
 from greffon.progress import Progress
 from greffon.training import EpochRow, RateCurve
-from greffon.transfer.inductive import Probe
+from greffon.transfer.inductive import Probe, Search
 
 __all__ = ["Outcome", "Task"]
 
@@ -92,6 +92,8 @@ class Outcome:
         Of fine-tuning.
     validated
         Of fine-tuning: the positions of the validation images, int64 (k,), and whether each is named rightly, bool (k,).
+    search
+        Of fine-tuning, where it was done now, and not taken from a plan.
     """
 
     model: Model
@@ -107,3 +109,4 @@ class Outcome:
     history: tuple[EpochRow, ...] = ()
     curve: RateCurve | None = None
     validated: tuple[np.ndarray, np.ndarray] | None = None
+    search: Search | None = None

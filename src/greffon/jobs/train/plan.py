@@ -8,15 +8,70 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from greffon.activations import Choice
+from greffon.activations import KEEPS, Choice
 from greffon.errors import OptionError
 from greffon.training import Recipe
-from greffon.transfer.inductive import Costs, Layout
+from greffon.transfer.inductive import Costs, Layout, Search
 
-__all__ = ["PLAN_FILE", "Plan", "read_plan"]
+__all__ = ["PLAN_FILE", "Found", "Plan", "read_plan"]
 
 #: Its name in the model folder.
 PLAN_FILE = "plan.json"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found, as far as a plan and a model remember it; every trial stands in ``tuning.json``.
+
+    Parameters
+    ----------
+    values
+        Of the trial that was chosen, by name.
+    trials, pruned
+        How many there were, and how many of them were given up early.
+    log_loss, default_log_loss
+        Validation log-loss, in nats: of the chosen trial, whose figure is flattered by the choice, and of the default.
+    importances, basis
+        See ``transfer.inductive.Search``.
+    seconds
+        That it took.
+    """
+
+    values: Mapping[str, float | int | str]
+    trials: int
+    pruned: int
+    log_loss: float
+    default_log_loss: float
+    importances: Mapping[str, float]
+    basis: str
+    seconds: float
+
+    @classmethod
+    def of(cls, search: Search) -> Found:
+        """The summary of a search."""
+        pruned = sum(one.ended == "pruned" for one in search.trials)
+        best, default = search.best, search.trials[0]
+        return cls(dict(best.values), len(search.trials), pruned, best.log_loss, default.log_loss, dict(search.importances),
+                   search.basis, round(search.seconds, 2))  # fmt: skip
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Found:
+        """The inverse of ``to_dict``. Raises KeyError, TypeError or ValueError where something is missing or cannot be."""
+        return cls(
+            values=dict(values["values"]),
+            trials=int(values["trials"]),
+            pruned=int(values["pruned"]),
+            log_loss=float(values["log_loss"]),
+            default_log_loss=float(values["default_log_loss"]),
+            importances={str(name): float(share) for name, share in dict(values["importances"]).items()},
+            basis=str(values["basis"]),
+            seconds=float(values["seconds"]),
+        )
 
 
 @final
@@ -38,6 +93,8 @@ class Plan:
         Estimated before the start.
     why
         What was changed of the wishes, or "".
+    found
+        Of a search for hyperparameters, that has ended: recipe and layout are what it found. None where there was none.
     """
 
     wanted: Layout
@@ -46,6 +103,7 @@ class Plan:
     recipe: Recipe
     costs: Costs
     why: str = ""
+    found: Found | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -56,15 +114,18 @@ class Plan:
             "recipe": self.recipe.to_dict(),
             "costs": self.costs.to_dict(),
             "why": self.why,
+            "search": self.found.to_dict() if self.found else None,
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Plan:
         """The inverse of ``to_dict``. Raises OptionError where something is missing or cannot be."""
         try:
-            wanted, layout, costs = Layout(**values["wanted"]), Layout(**values["layout"]), Costs(**values["costs"])
+            wanted, layout, costs = _layout(values["wanted"]), _layout(values["layout"]), _costs(values["costs"])
+            known = values.get("search")  # which plans had not, before there was a search
+            found = Found.from_dict(known) if known is not None else None
             engine, recipe = Choice.from_dict(values["engine"]), Recipe.from_dict(values["recipe"])
-            return cls(wanted, layout, engine, recipe, costs, str(values["why"]))
+            return cls(wanted, layout, engine, recipe, costs, str(values["why"]), found)
         except (KeyError, TypeError, ValueError) as error:
             raise OptionError(f"the plan of a run is damaged ({type(error).__name__}: {str(error)[:160]})") from error
 
@@ -85,6 +146,21 @@ class Plan:
             f" some {costs.epoch_seconds:,.1f} s an epoch × {recipe.epochs}, in {recipe.precision}{fast};"
             f" some {costs.memory_bytes / 1e9:,.1f} GB of memory",
         ]
+
+
+def _layout(values: Mapping[str, Any]) -> Layout:
+    layout = Layout(**values)
+    kinds = tuple(type(value) for value in (layout.cut, layout.views, layout.keep, layout.recompute))
+    if kinds != (str, int, str, bool) or not 1 <= layout.views <= 1000 or layout.keep not in KEEPS:
+        raise ValueError(f"a layout that cannot be: {str(values)[:80]}")
+    return layout
+
+
+def _costs(values: Mapping[str, Any]) -> Costs:
+    costs = Costs(**values)
+    if not all(type(value) in (int, float) and abs(value) < 1e30 for value in costs.to_dict().values()):
+        raise TypeError("a cost that is no number")
+    return costs
 
 
 def read_plan(path: Path) -> Plan:

@@ -10,21 +10,25 @@ from typing import Any
 
 import numpy as np
 
-from greffon.activations import Engine, QuantisedEngine, Tap, chosen_engine, pixels_of
+from greffon.activations import Engine, QuantisedEngine, pixels_of
 from greffon.errors import ImageError, OptionError
 from greffon.heads import Normaliser, Representation
 from greffon.images import View, views
 from greffon.jobs.train.outcome import Outcome, Task
 from greffon.jobs.train.plan import PLAN_FILE, Plan, read_plan
+from greffon.jobs.train.searching import engine_at, find_hyperparameters
 from greffon.jobs.train.wishes import FineTuning
 from greffon.model import Model, feature_widths, write_json
 from greffon.training import Recipe
 from greffon.transfer.inductive import (
     Layout,
     Start,
+    adopt,
+    check_trainable,
     estimate,
     frozen_part,
     grown_on,
+    load_optuna,
     run_tuning,
     time_pass,
     time_training,
@@ -61,22 +65,34 @@ def tune(
     plan, engine = _planned(task, cut, wishes, recipe, representation, earlier)
     if plan.why:
         listener.warn(plan.why)
-    looks = views(wishes.policy, plan.layout.views, task.seed)
+    searching = wishes.tune_minutes > 0 and plan.found is None
+    if searching:
+        load_optuna()  # its absence is told before anything long begins
     for line in plan.lines(_stages_in_words(network.stages[network.position(plan.layout.cut) :])):
         listener.say(line)
     checkpoint = None
     if task.folder is not None:
-        task.folder.mkdir(parents=True, exist_ok=True)
         checkpoint = task.folder / CHECKPOINT_FILE
-        write_json(task.folder / PLAN_FILE, plan.to_dict())
-        if not resume:
-            checkpoint.unlink(missing_ok=True)
-        elif not checkpoint.exists():
+        try:
+            task.folder.mkdir(parents=True, exist_ok=True)
+            write_json(task.folder / PLAN_FILE, plan.to_dict())
+            if not resume:
+                checkpoint.unlink(missing_ok=True)
+        except OSError as error:
+            raise OptionError(f"--out {task.folder}: cannot be written ({error.strerror or error})") from error
+        if resume and not checkpoint.exists():
             listener.say(f"there is no checkpoint in {task.folder}: the run begins at its beginning")
     began = time.perf_counter()
+    looks = views(wishes.policy, plan.layout.views, task.seed)
     frozen = frozen_part(
         network, engine, plan.layout, looks, task.dataset, task.scan.digests, store=task.store, progress=listener
     )
+    search = None
+    if searching:
+        plan, engine, frozen, search = find_hyperparameters(task, plan, engine, frozen, wishes, representation)
+        looks = looks[: plan.layout.views]
+    elif plan.found is not None:
+        listener.say(f"hyperparameters as the search in the plan found them, in {plan.found.trials} trials")
     run = run_tuning(
         network,
         plan.layout,
@@ -121,6 +137,7 @@ def tune(
             "min_fidelity": task.min_fidelity,
             "fidelity": plan.engine.fidelity.to_dict() if plan.engine.fidelity else None,
             "plan": plan.engine.to_dict(),
+            "search": plan.found.to_dict() if plan.found else None,
         },
         figures={},
         data=task.figures_of_data(len(frozen.failed)),
@@ -144,15 +161,18 @@ def tune(
         history=tuned.history,
         curve=run.curve,
         validated=None if run.val is None else (run.val.positions, run.val_right),
+        search=search,
     )
 
 
 def _representation(pool: str, stages: str, norm: str) -> Representation:
-    return Representation(
+    representation = Representation(
         "last" if stages == "auto" else stages,  # type: ignore[arg-type]  # it checks its values itself
         "mean" if pool == "auto" else pool,  # type: ignore[arg-type]
         "standard" if norm == "auto" else norm,  # type: ignore[arg-type]
     )
+    check_trainable(representation)
+    return representation
 
 
 def _earlier_plan(task: Task, resume: bool, plan_from: Path | None) -> Plan | None:
@@ -176,18 +196,20 @@ def _planned(
         if not wishes.minutes:
             _must_be_the_same(wanted, earlier.wanted)
         network.position(layout.cut)
-        engine, _ = _engine(task, layout, training, others, earlier)
+        engine, _ = engine_at(task, layout, training, others, earlier.engine)
         before = earlier.recipe
         epochs = before.epochs if wishes.minutes else recipe.epochs
         settled = replace(recipe, winograd=before.winograd, precision=before.precision, epochs=epochs)
+        if earlier.found is not None:
+            settled = adopt(settled, before)
         return replace(earlier, recipe=settled), engine
-    engine, choice = _engine(task, wanted, training, others, None)
+    engine, choice = engine_at(task, wanted, training, others)
     image = _an_image(task)
     below = time_pass(engine, network, image)
     above = time_training(grown_on(network, _blank(network, cut, representation, len(dataset.classes)), recipe), network, cut, recipe)
     layout, why = within_budget(network, wanted, wishes.cache_budget, training, others, val, below, above, recipe)
     if layout.cut != cut:
-        engine, choice = _engine(task, layout, training, others, None)
+        engine, choice = engine_at(task, layout, training, others)
     costs = estimate(network, layout, training, others, val, below, above, recipe)
     return Plan(wanted, layout, choice, recipe, costs, why), engine
 
@@ -200,22 +222,6 @@ def _must_be_the_same(wanted: Layout, before: Layout) -> None:
         if now != then:
             raise OptionError(f"{option} is {now}, and was {then} when the plan of the earlier run was made",
                               hint=f"Give {option} {then}, or start without --resume and --plan.")  # fmt: skip
-
-
-def _engine(task: Task, layout: Layout, training: int, others: int, earlier: Plan | None) -> tuple[Engine, Any]:
-    learned = task.learned()
-    return chosen_engine(
-        task.network,
-        Tap("map", layout.cut),
-        task.precision,
-        [task.dataset.paths[i] for i in learned],
-        task.progress,
-        least=task.min_fidelity,
-        images=training * layout.views + others,
-        keep=layout.keep,
-        labels=task.dataset.labels[learned],
-        plan=earlier.engine if earlier is not None else None,
-    )
 
 
 def _an_image(task: Task) -> np.ndarray:

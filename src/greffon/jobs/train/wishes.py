@@ -36,7 +36,7 @@ class FineTuning:
     minutes
         How long the run should take, for ``unfreeze="auto"``: fewer views and epochs are taken until it fits; 0: any.
     tune_minutes
-        How long to search for better hyperparameters first; 0: not at all.
+        How long to search for better hyperparameters first; 0: not at all. A part of ``minutes``, where both are given.
     find_rate
         Whether a range test finds the learning rate.
     winograd
@@ -69,6 +69,10 @@ class FineTuning:
         for name in ("cache_budget", "minutes", "tune_minutes"):
             if not 0 <= getattr(self, name) < 1e18:
                 raise OptionError(f"--{name.replace('_', '-')} must be 0 or more, got {getattr(self, name)}")
+        if self.tune_minutes and self.find_rate:
+            raise OptionError("--tune searches the learning rate itself, got --learning-rate find as well", hint="Leave one away.")
+        if self.minutes and self.tune_minutes >= self.minutes:
+            raise OptionError(f"--tune must be less than --minutes, {self.minutes:g}, of which it is a part, got {self.tune_minutes:g}")
         for name, words in (("winograd", ("auto", "on", "off")), ("training_precision", ("auto", "float32", "bfloat16"))):
             if getattr(self, name) not in words:
                 raise OptionError(f"--{name.replace('_', '-')} must be one of {', '.join(words)}, got {getattr(self, name)!r}")

@@ -5,8 +5,10 @@ from greffon.transfer.inductive.depth import ALL_STAGES, Depth, DepthFigures, Su
 from greffon.transfer.inductive.finetuning import (
     FineTuned,
     Start,
+    check_trainable,
     fine_tune,
     grown_on,
+    is_fine_tuned,
     prepare,
     suggested_rate,
     tuned_backbone,
@@ -31,7 +33,17 @@ from greffon.transfer.inductive.probing import (
     representations,
     should_balance,
 )
-from greffon.transfer.inductive.running import Frozen, TunedRun, frozen_part, run_tuning, tuned_probabilities, with_val
+from greffon.transfer.inductive.running import (
+    Frozen,
+    TunedRun,
+    frozen_part,
+    run_tuning,
+    samples_of,
+    tuned_probabilities,
+    with_val,
+)
+from greffon.transfer.inductive.searching import Ground, Search, SearchTrial, load_optuna, search
+from greffon.transfer.inductive.space import SearchSpace, Suggestions, adopt, values_of
 
 __all__ = [
     "ALL_STAGES",
@@ -44,13 +56,20 @@ __all__ = [
     "DepthFigures",
     "FineTuned",
     "Frozen",
+    "Ground",
     "Layout",
     "OutOfFold",
     "Probe",
+    "Search",
+    "SearchSpace",
+    "SearchTrial",
     "Start",
     "Suggestion",
+    "Suggestions",
     "Trial",
     "TunedRun",
+    "adopt",
+    "check_trainable",
     "cross_validate",
     "depth_figures",
     "estimate",
@@ -59,12 +78,16 @@ __all__ = [
     "fit_probe",
     "frozen_part",
     "grown_on",
+    "is_fine_tuned",
+    "load_optuna",
     "pareto_front",
     "predict_out_of_fold",
     "prepare",
     "record_shape",
     "representations",
     "run_tuning",
+    "samples_of",
+    "search",
     "should_balance",
     "side_by_side",
     "suggest_cut",
@@ -73,6 +96,7 @@ __all__ = [
     "time_training",
     "tuned_backbone",
     "tuned_probabilities",
+    "values_of",
     "with_val",
     "within_budget",
 ]

@@ -25,8 +25,8 @@ class Cost:
         Of the frozen pass over 1,000 images, from their files to pooled features: the median of some blocks of images.
     seconds_range
         The quickest and the slowest block, in the same unit: how steady the machine was.
-    engine
-        What it was measured with.
+    precision, engine
+        What it was measured with: the precision, and the engine's fingerprint.
     parameters
         Trained numbers in the stages, without the ImageNet classifier.
     model_bytes
@@ -38,6 +38,7 @@ class Cost:
 
     seconds_per_1000: float
     seconds_range: tuple[float, float]
+    precision: str
     engine: str
     parameters: int
     model_bytes: int

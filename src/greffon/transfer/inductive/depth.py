@@ -248,7 +248,7 @@ def suggest_cut(depths: Sequence[Depth]) -> Suggestion:
     2. The uppermost stage is worse than the best beyond noise: the stages above the highest one that is as good as the
        best are too special to what the network was trained on. They are to be retrained: the cut is the lowest of them.
     3. The uppermost stage is better than the one below it beyond noise: ``"none"``. Every stage still helps as it is.
-    4. Else the uppermost stage: it adds nothing as it is, and is the first to be retrained.
+    4. Else the uppermost stage: what it adds as it is does not stand out from the noise, so it is the first to be retrained.
 
     Few images make much noise; then rules 2 and 3 fall silent, and rule 4 retrains no more than one stage.
 
@@ -291,7 +291,7 @@ def suggest_cut(depths: Sequence[Depth]) -> Suggestion:
     return Suggestion(
         last.stage,
         f"{last.stage} as it is ({_percent(last.accuracy)}) is not better than {depths[-2].stage}"
-        f" ({_percent(depths[-2].accuracy)}) beyond noise: it adds nothing for these classes, so it is the first to retrain",
+        f" ({_percent(depths[-2].accuracy)}) beyond the noise of {last.n} images: of all stages it is the first to retrain",
     )
 
 

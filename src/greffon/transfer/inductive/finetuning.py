@@ -18,7 +18,20 @@ from greffon.model.upper import feature_widths, upper_pooled
 from greffon.progress import Progress
 from greffon.training import EpochRow, Grown, RateCurve, Recipe, Samples, Source, find_rate, fit
 
-__all__ = ["FineTuned", "Start", "fine_tune", "grown_on", "prepare", "suggested_rate", "tuned_backbone"]
+__all__ = [
+    "FineTuned",
+    "Start",
+    "check_trainable",
+    "fine_tune",
+    "grown_on",
+    "is_fine_tuned",
+    "prepare",
+    "suggested_rate",
+    "tuned_backbone",
+]
+
+#: What the origin of tuned weights ends in.
+_TUNED = "fine-tuned with greffon"
 
 
 @final
@@ -74,11 +87,7 @@ def prepare(
     """
     if cut == "none":
         raise OptionError("fine-tuning needs a stage to train, got unfreeze 'none'", hint=f"The stages are: {', '.join(network.stages)}.")
-    if representation.pool == "flatten" or representation.norm == "sqrt-l2":
-        raise OptionError(
-            f"fine-tuning trains through pooled features with the norm standard or l2, got {representation}",
-            hint="Give --pool mean, max or mean+max, and --norm standard or l2, or leave them away.",
-        )
+    check_trainable(representation)
     parts = []
     for start in range(0, len(train), block):
         some = train.positions[start : start + block]
@@ -87,6 +96,15 @@ def prepare(
     features = np.concatenate(parts)
     normaliser = Normaliser.fit(features, representation.norm)
     return Start(cut, representation, normaliser, normaliser.apply(features), train.labels, classes)
+
+
+def check_trainable(representation: Representation) -> None:
+    """Raise OptionError for features that cannot be trained through."""
+    if representation.pool == "flatten" or representation.norm == "sqrt-l2":
+        raise OptionError(
+            f"fine-tuning trains through pooled features with the norm standard or l2, got {representation}",
+            hint="Give --pool mean, max or mean+max, and --norm standard or l2, or leave them away.",
+        )
 
 
 def grown_on(network: Backbone, start: Start, recipe: Recipe) -> Grown:
@@ -151,9 +169,16 @@ def tuned_backbone(network: Backbone, cut: str, grown: Grown) -> Backbone:
                 tensors[f"{link}.{name}"] = tensor.detach().cpu().to(memory_format=torch.contiguous_format).clone()
     entry, names = network.plan.entry, ", ".join(stage.name for stage in stages)
     # The name stays, for it says how the network is built; whose weights they are is no longer the same.
-    whose = f"{entry.weights_of.partition(';')[0]}; {names} fine-tuned with greffon"
+    whose = f"{entry.weights_of.partition(';')[0]}; {names} {_TUNED}"
     tuned = replace(entry, weights_of=whose, fingerprint="", wheel=None, download=None, hub="")
     return Backbone(blueprint(tuned), tensors)
+
+
+def is_fine_tuned(network: Backbone) -> bool:
+    """Whether greffon has trained some of its stages. They know the labels of the images that they were trained on: a
+    cross-validation of what is above them, on the same images, is no measure of new ones.
+    """
+    return network.plan.entry.weights_of.endswith(_TUNED)
 
 
 def _probabilities_of(tuned: FineTuned, source: Source, samples: Samples, block: int = 256) -> np.ndarray:

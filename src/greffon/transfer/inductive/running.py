@@ -21,7 +21,7 @@ from greffon.training import EpochRow, RateCurve, Recipe, RecomputedViews, Sampl
 from greffon.transfer.inductive.finetuning import FineTuned, Start, fine_tune, prepare, suggested_rate
 from greffon.transfer.inductive.planning import Layout
 
-__all__ = ["Frozen", "TunedRun", "frozen_part", "run_tuning", "tuned_probabilities", "with_val"]
+__all__ = ["Frozen", "TunedRun", "frozen_part", "run_tuning", "samples_of", "tuned_probabilities", "with_val"]
 
 
 @final
@@ -165,7 +165,7 @@ def run_tuning(
         Fewer than two classes to learn from.
     """
     began = time.perf_counter()
-    train, val = (_samples(dataset, role, frozen) for role in ("train", "val"))
+    train, val = (samples_of(dataset, role, frozen) for role in ("train", "val"))
     if len(np.unique(train.labels)) < 2:
         raise DataError(f"{dataset.root}: the training split has {len(np.unique(train.labels))} classes, and needs two or more")
     start = prepare(network, layout.cut, frozen.source, train, len(dataset.classes), representation)
@@ -188,7 +188,7 @@ def run_tuning(
         resume=resume,
         watch=watch,
     )
-    test = _samples(dataset, "test", frozen).positions
+    test = samples_of(dataset, "test", frozen).positions
     probabilities = tuned_probabilities(tuned, frozen.source, test)
     right = tuned_probabilities(tuned, frozen.source, val.positions).argmax(1) == val.labels
     some = val if len(val) else None
@@ -204,6 +204,7 @@ def tuned_probabilities(tuned: FineTuned, source: Source, positions: np.ndarray,
     return np.concatenate(parts)
 
 
-def _samples(dataset: Dataset, role: str, frozen: Frozen) -> Samples:
+def samples_of(dataset: Dataset, role: str, frozen: Frozen) -> Samples:
+    """The images of one role, ``"train"``, ``"val"`` or ``"test"``, that could be read: positions in the data set, and classes."""
     positions = np.array([i for i in dataset.where(role).tolist() if i not in frozen.failed], np.int64)
     return Samples(positions, dataset.labels[positions])
