@@ -88,7 +88,7 @@ def test_no_test_image_has_a_part_in_choosing_the_precision(tmp_path: Path, monk
         assert len(options["labels"]) == len(photos)
         return chosen_engine(network, tap, precision, photos, progress, **options)
 
-    monkeypatch.setattr("greffon.jobs.train.chosen_engine", noted)
+    monkeypatch.setattr("greffon.jobs.train.extraction.chosen_engine", noted)
     result = train(tmp_path / "digits", size=32, pool="mean", stages="last", norm="l2")
     tested = {result.dataset.paths[i] for i in result.dataset.where("test")}
     assert tested
