@@ -249,8 +249,10 @@ def test_many_threads_decode_while_others_change_the_filters() -> None:
     with warnings.catch_warnings(record=True) as heard, ThreadPoolExecutor(9) as pool:
         warnings.simplefilter("error")
         other = pool.submit(disturb)
-        shapes = {pixels.shape for pixels in pool.map(decode, [data] * 400)}
-        stop.set()
+        try:
+            shapes = {pixels.shape for pixels in pool.map(decode, [data] * 400)}
+        finally:
+            stop.set()  # else a failure here would wait for the other thread for ever
         other.result()
         assert len(warnings.filters) < len(before) + 20
     assert shapes == {(96, 128, 3)}
