@@ -113,8 +113,7 @@ def _decode(data: bytes, limits: Limits, reduce_to: int) -> tuple[np.ndarray, in
     if len(data) > limits.max_bytes:
         raise ImageError(f"{len(data):,} bytes, over the limit of {limits.max_bytes:,}")
     try:
-        with _quiet_pillow():
-            return _pixels(data, limits, reduce_to)
+        return _without_warnings(data, limits, reduce_to)
     except ImageError:
         raise
     except Image.UnidentifiedImageError as error:
@@ -125,6 +124,18 @@ def _decode(data: bytes, limits: Limits, reduce_to: int) -> tuple[np.ndarray, in
     except Exception as error:  # decoders of hostile bytes raise anything: struct.error, KeyError, MemoryError, ...
         reason = (str(error) or type(error).__name__).strip()
         raise ImageError(f"damaged image ({reason.partition(chr(10))[0][:200]})") from error
+
+
+def _without_warnings(data: bytes, limits: Limits, reduce_to: int, tries: int = 20) -> tuple[np.ndarray, int, int]:
+    """Another thread may put a filter that makes warnings errors before ours while the image is decoded: once more, then."""
+    for left in range(tries, 0, -1):
+        try:
+            with _quiet_pillow():
+                return _pixels(data, limits, reduce_to)
+        except UserWarning:
+            if left == 1:
+                raise
+    raise ValueError("tries must be 1 or more")
 
 
 def _pixels(data: bytes, limits: Limits, reduce_to: int) -> tuple[np.ndarray, int, int]:
