@@ -23,7 +23,7 @@ _RATES = {"adamw": (1e-4, 3e-3), "sgd": (3e-3, 3e-2)}
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FineTuning:
-    """The wishes of a user who fine-tunes; the defaults are what the benchmarks were measured with.
+    """The wishes of a user who fine-tunes.
 
     Parameters
     ----------
