@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from small import network
 
 from drawn import photo
@@ -202,6 +204,18 @@ def test_a_damaged_graph_in_the_cache_is_made_anew(graph: QuantisedGraph, tmp_pa
         assert cached_graph(network(), POOLED, CALIBRATION, folder=tmp_path).fingerprint == graph.fingerprint
         assert len(made) == known, "the file is whole again"
     assert len(made) == 7
+
+
+@pytest.mark.parametrize("shape", ["8 3 64", "8 3 64 64 1", "1 3 64 64", "8 3 96 96", "8 3 sixty 64", ""])
+def test_a_shape_in_the_cache_is_not_believed(graph: QuantisedGraph, tmp_path: Path, shape: str) -> None:
+    """The fingerprint speaks of the graph and its constants alone; the shape follows from the network."""
+    cached_graph(network(), POOLED, CALIBRATION, folder=tmp_path)
+    (file,) = tmp_path.glob("*.safetensors")
+    with safe_open(file, "numpy") as found:
+        values = {name: found.get_tensor(name) for name in ("xml", "weights")}
+        about = {**(found.metadata() or {}), "shape": shape}
+    save_file(values, file, metadata=about)
+    assert cached_graph(network(), POOLED, CALIBRATION, folder=tmp_path).shape == graph.shape
 
 
 def test_a_cache_that_cannot_be_written(graph: QuantisedGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

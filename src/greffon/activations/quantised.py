@@ -98,9 +98,8 @@ def quantise(backbone: Backbone, tap: Tap, images: np.ndarray) -> QuantisedGraph
         raise OptionError("quantise: needs a network to quantise and images to take its ranges from")
     openvino, nncf = silence.openvino(), silence.nncf()
     pre = backbone.preprocess
-    # Small: measured, batches of one to eight have the same speed, and each is filled up with blank images.
-    batch = max(1, min(32, 2 * 224 * 224 // (pre.height * pre.width)))
-    shape = (batch, 3, pre.height, pre.width)
+    shape = _input_shape(backbone)
+    batch = shape[0]
     network = _Outlet(backbone.below("none" if tap.kind == "pooled" else tap.cut), tap).eval()
     # From the beginning again, until the last batch is full.
     filled = np.resize(images, (-(-len(images) // batch) * batch, *images.shape[1:]))
@@ -124,6 +123,12 @@ def quantise(backbone: Backbone, tap: Tap, images: np.ndarray) -> QuantisedGraph
         reason = (str(error) or type(error).__name__).splitlines()[0][:160]
         raise BackboneError(f"{backbone.name} cannot be quantised to int8 ({reason})",
                             hint="Choose --precision bfloat16 or float32.") from error  # fmt: skip
+
+
+def _input_shape(backbone: Backbone) -> tuple[int, int, int, int]:
+    """Of a graph's one input. Small: measured, batches of one to eight have the same speed, and each is filled up."""
+    pre = backbone.preprocess
+    return max(1, min(32, 2 * 224 * 224 // (pre.height * pre.width))), 3, pre.height, pre.width
 
 
 def _rename(model: Any) -> None:
@@ -155,27 +160,26 @@ def cached_graph(backbone: Backbone, tap: Tap, images: np.ndarray, *, folder: Pa
     span = backbone.below("none" if tap.kind == "pooled" else tap.cut)
     key = hashlib.sha256()
     for part in (_RECIPE, fingerprint(dict(span.state_dict())), backbone.plan.entry.architecture, backbone.preprocess.to_dict(),
-                 tap, images.shape, version("openvino"), version("nncf"), version("torch")):  # fmt: skip
+                 tap, _input_shape(backbone), images.shape, version("openvino"), version("nncf"), version("torch")):  # fmt: skip
         key.update(f"{part}\n".encode())
     key.update(np.ascontiguousarray(images).data)
     file = (folder or cache_root() / "quantised") / f"{key.hexdigest()[:40]}.safetensors"
-    graph = _read(file, tap)
+    graph = _read(file, tap, _input_shape(backbone))
     if graph is None:
         graph = quantise(backbone, tap, images)
         _keep(file, graph)
     return graph
 
 
-def _read(file: Path, tap: Tap) -> QuantisedGraph | None:
+def _read(file: Path, tap: Tap, shape: tuple[int, int, int, int]) -> QuantisedGraph | None:
     """A graph out of the cache, or None where there is none, or a damaged one."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(file, "numpy") as found:
             about = found.metadata() or {}
-            shape = tuple(int(side) for side in about["shape"].split())
-            graph = QuantisedGraph(found.get_tensor("xml").tobytes(), found.get_tensor("weights").tobytes(), tap, shape)  # type: ignore[arg-type]  # four, by the fingerprint
-    except (OSError, SafetensorError, KeyError, ValueError):
+            graph = QuantisedGraph(found.get_tensor("xml").tobytes(), found.get_tensor("weights").tobytes(), tap, shape)
+    except (OSError, SafetensorError):
         return None
     return graph if graph.fingerprint == about.get("fingerprint") else None
 
@@ -186,7 +190,7 @@ def _keep(file: Path, graph: QuantisedGraph) -> None:
 
     part = file.with_name(f".{file.name}-{os.getpid()}")
     values = {"xml": np.frombuffer(graph.xml, np.uint8), "weights": np.frombuffer(graph.weights, np.uint8)}
-    about = {"fingerprint": graph.fingerprint, "shape": " ".join(map(str, graph.shape))}
+    about = {"fingerprint": graph.fingerprint}
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
     try:
