@@ -2,6 +2,7 @@
 
 GREFFON_CACHE    the folder of the store and of the weights (default: ~/.cache/greffon)
 GREFFON_OFFLINE  1: never try the network
+GREFFON_MIRROR   an address under which the published weight files lie by their names (for timm's: HF_ENDPOINT)
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["cache_root", "offline"]
+__all__ = ["cache_root", "mirror", "offline"]
 
 
 def cache_root() -> Path:
@@ -24,3 +25,8 @@ def cache_root() -> Path:
 def offline() -> bool:
     """Whether the user has switched the network off."""
     return any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in ("GREFFON_OFFLINE", "HF_HUB_OFFLINE"))
+
+
+def mirror() -> str:
+    """Where published files are fetched from instead of their official places, or ""."""
+    return os.environ.get("GREFFON_MIRROR", "").strip()

