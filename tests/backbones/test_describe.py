@@ -263,7 +263,8 @@ def test_a_drawing_names_every_stage_and_keeps_on_the_page(
 def test_colours_change_at_the_cut(described: dict[str, Description]) -> None:
     def trained(cut: str | None) -> list[bool]:
         root = ElementTree.fromstring(draw([described["vgg16"]], cut=cut))
-        fronts = [next(group.iter(f"{SVG}rect")).get("fill") for group in root.findall(f"{SVG}g")]
+        # Of a box: the top, the right side, then the slices seen from the front.
+        fronts = [list(group.iter(f"{SVG}polygon"))[2].get("fill") for group in root.findall(f"{SVG}g")]
         return [colour == "#f2ab5f" for colour in fronts]  # image, five blocks, head
 
     assert trained(None) == [False] * 7

@@ -10,17 +10,17 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from greffon.cli.terminal import Terminal
+from greffon.cli.terminal import listener
+from greffon.cli.weights import weights as weights_app
 from greffon.errors import GreffonError
 from greffon.settings import cache_root
 
-__all__ = ["app", "backbones", "cache", "compare", "describe", "embed", "evaluate", "main", "predict", "probe", "train", "views"]
+__all__ = ["app", "backbones", "cache", "classify", "compare", "describe", "embed", "evaluate", "main", "predict", "probe", "train", "views"]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Transfer learning for image classification: a trained CNN is kept, and a small new part is grown on it.",
 )
+
+app.add_typer(weights_app, name="weights")
 
 _Backbone = Annotated[str, typer.Option(help="A network of 'greffon backbones', or a model folder.")]
 _Weights = Annotated[Path | None, typer.Option(help="A weight file, instead of looking for one.")]
@@ -141,7 +143,7 @@ def train(
         winograd=winograd,  # type: ignore[arg-type]  # as above
         recipe=recipe,
     )
-    with _listener(quiet) as progress:
+    with listener(quiet) as progress:
         result = job(
             data,
             out=out,
@@ -188,7 +190,7 @@ def predict(
 
     names = [line for name in images for line in (_lines_of_stdin() if name == "-" else [name])]
     failed = 0
-    with _listener(quiet) as progress:
+    with listener(quiet) as progress:
         guesses = job(model, names, precision=precision, views=views, progress=progress)
         writer = csv.writer(sys.stdout)
         for number, guess in enumerate(guesses):
@@ -212,6 +214,40 @@ def predict(
 
 
 @app.command()
+def classify(
+    images: Annotated[list[str], typer.Argument(help="Files, folders, patterns, or - for a list on standard input.")],
+    backbone: Annotated[str, typer.Option(help="A network whose weights come with its classifier.")] = "vgg16",
+    weights: _Weights = None,
+    size: _Size = 0,
+    top: Annotated[int, typer.Option(min=1, help="So many classes of each photo.")] = 5,
+    as_json: _Json = False,
+    quiet: _Quiet = False,
+) -> None:
+    """Name what photos show, with the ImageNet classes that a network was trained on.
+
+    Example: greffon classify photo.jpg --backbone efficientnet-lite0
+    """
+    from greffon.cli.terminal import out as console
+    from greffon.cli.weight_tables import ranking_lines
+    from greffon.jobs.classify import classify as job
+
+    names = [line for name in images for line in (_lines_of_stdin() if name == "-" else [name])]
+    failed = count = 0
+    with listener(quiet) as progress:
+        for one in job(names, backbone=backbone, weights=weights, size=size, top=top, progress=progress):
+            count, failed = count + 1, failed + bool(one.fault)
+            if as_json:
+                print(json.dumps(one.to_dict(), ensure_ascii=False))
+            elif one.fault:
+                progress.warn(f"{one.path}: {one.fault}")
+            else:
+                for line in ranking_lines(one):
+                    console().print(line, markup=False, soft_wrap=True)
+    if failed and failed == count:
+        raise typer.Exit(2)
+
+
+@app.command()
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
     data: Annotated[Path, typer.Argument(help="Labelled photos: their test split, or all where there is none.")],
@@ -230,7 +266,7 @@ def evaluate(
     from greffon.cli.terminal import out as console
     from greffon.jobs.evaluate import evaluate as job
 
-    with _listener(quiet) as progress:
+    with listener(quiet) as progress:
         result = job(model, data, precision=precision, views=views, progress=progress)
     if as_json:
         unreadable = [{"path": str(path), "reason": reason} for path, reason in result.unreadable]
@@ -265,7 +301,7 @@ def embed(
     """
     from greffon.jobs.embed import embed as job
 
-    with _listener(quiet) as progress:
+    with listener(quiet) as progress:
         result = job(data, out=out, backbone=backbone, weights=weights, size=size, stages=stages, pool=pool,
                      precision=precision, progress=progress)  # fmt: skip
     print(f"{result.file}: {result.images} rows of {result.features} features")
@@ -293,7 +329,7 @@ def probe(
     from greffon.cli.terminal import out as console
     from greffon.jobs.probe import probe as job
 
-    with _listener(quiet) as progress:
+    with listener(quiet) as progress:
         result = job(data, backbone=backbone, weights=weights, size=size, head=head, folds=folds, seed=seed,
                      precision=precision, out=out, progress=progress)  # fmt: skip
     if as_json:
@@ -327,7 +363,7 @@ def compare(
     from greffon.cli.terminal import out as console
     from greffon.jobs.compare import compare as job
 
-    with _listener(quiet) as progress:
+    with listener(quiet) as progress:
         result = job(data, backbones=backbones.split(","), size=size, head=head, folds=folds, seed=seed,
                      precision=precision, out=out, progress=progress)  # fmt: skip
     if as_json:
@@ -342,35 +378,35 @@ def compare(
 
 @app.command()
 def describe(
-    names: Annotated[list[str], typer.Argument(help="Backbones.")],
+    names: Annotated[list[str], typer.Argument(help="Backbones; two or more are put side by side.")],
     size: _Size = 0,
     svg: Annotated[Path | None, typer.Option(help="Draw them into this SVG file.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Draw them into this PNG file.")] = None,
     cut: Annotated[str | None, typer.Option(help="Mark the cut below this stage in the drawing.")] = None,
     as_json: _Json = False,
 ) -> None:
     """Show a network's stages: output shapes, parameters, multiply-adds, receptive field.
 
-    Example: greffon describe vgg16 vgg19 --svg vgg.svg --cut block5
+    Example: greffon describe vgg16 vgg19 --png vgg.png --cut block5
     """
     from dataclasses import asdict
 
-    from greffon.backbones.drawing import draw
-    from greffon.cli.terminal import description_table
+    from greffon.cli.terminal import description_table, side_by_side_table
     from greffon.cli.terminal import out as console
-    from greffon.errors import OptionError
     from greffon.jobs.describe import describe as job
+    from greffon.jobs.describe import draw_into
 
     found = [job(name, size=size) for name in names]
-    if svg is not None:
-        try:
-            svg.write_text(draw(found, cut=cut), encoding="utf-8")
-        except OSError as error:
-            raise OptionError(f"--svg {svg}: cannot be written ({error.strerror})") from error
-    for one in found:
-        if as_json:
+    for file in draw_into(found, svg=svg, png=png, cut=cut):
+        print(file, file=sys.stderr)
+    if as_json:
+        for one in found:
             print(json.dumps(asdict(one)))
-        else:
-            console().print(description_table(one))
+        return
+    for one in found:
+        console().print(description_table(one))
+    if len(found) > 1:
+        console().print(side_by_side_table(found))
 
 
 @app.command()
@@ -460,15 +496,6 @@ def views(
 
 def _lines_of_stdin() -> list[str]:
     return [line for line in (raw.rstrip("\n") for raw in sys.stdin) if line]
-
-
-@contextlib.contextmanager
-def _listener(quiet: bool) -> Iterator[Terminal]:
-    terminal = Terminal(quiet=quiet)
-    try:
-        yield terminal
-    finally:
-        terminal.close()
 
 
 def main() -> None:

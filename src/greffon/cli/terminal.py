@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from itertools import groupby, zip_longest
 from typing import TYPE_CHECKING, Any, final
 
 if TYPE_CHECKING:
@@ -26,11 +29,23 @@ __all__ = [
     "description_table",
     "difference_line",
     "evaluation_tables",
+    "listener",
     "out",
     "search_lines",
     "search_table",
+    "side_by_side_table",
     "train_summary",
 ]
+
+
+@contextlib.contextmanager
+def listener(quiet: bool) -> Iterator[Terminal]:
+    """A ``Terminal`` that is closed in the end, whatever happens."""
+    terminal = Terminal(quiet=quiet)
+    try:
+        yield terminal
+    finally:
+        terminal.close()
 
 
 def out() -> Console:
@@ -252,6 +267,39 @@ def description_table(one: Description) -> Table:
         )
     if one.classifier_parameters:
         table.add_row("classifier", "", "", f"{one.classifier_parameters:,}", "", "", "")
+    return table
+
+
+def side_by_side_table(found: Sequence[Description]) -> Table:
+    """The layers of several backbones, stage by stage; a + stands before what the first one has fewer of."""
+    from collections import Counter
+
+    from rich.table import Table
+
+    table = Table(title="side by side: layers of each stage (+: more than in the first)", title_justify="left")
+    table.add_column("stage")
+    for one in found:
+        table.add_column(one.name)
+    table.add_column("output c × h × w")
+    for rows in zip_longest(*(one.stages for one in found)):
+        names = dict.fromkeys(row.name for row in rows if row is not None)
+        first = Counter(rows[0].layers if rows[0] is not None else ())
+        cells = []
+        for row in rows:
+            layers = row.layers if row is not None else ()
+            more = Counter(layers) - first
+            runs = [(layer, len(list(run))) for layer, run in groupby(layers)]
+            cells.append("\n".join(
+                f"{count} × {layer}" + (f"  [bold green]+{more[layer]}[/]" if more[layer] else "") for layer, count in runs
+            ))  # fmt: skip
+        shapes = dict.fromkeys(" × ".join(map(str, row.shape)) for row in rows if row is not None)
+        table.add_row(" / ".join(names), *cells, " / ".join(shapes), end_section=True)
+    for name, values in (
+        ("parameters of the stages", [one.total_parameters - one.classifier_parameters for one in found]),
+        ("with classifier", [one.total_parameters for one in found]),
+        ("multiply-adds", [one.total_multiply_adds for one in found]),
+    ):
+        table.add_row(name, *(f"{value:,}" for value in values), "")
     return table
 
 

@@ -1,5 +1,6 @@
 """Folder, CSV or Parquet → ``Dataset``; a look at every file; splits."""
 
+from greffon.datasets.finding import find_images
 from greffon.datasets.folding import scan_for_folds
 from greffon.datasets.reading import read_dataset
 from greffon.datasets.scanning import Facts, FactsBook, Scan, near_duplicate_groups, scan
@@ -13,6 +14,7 @@ __all__ = [
     "FactsBook",
     "Scan",
     "apportion",
+    "find_images",
     "folds",
     "near_duplicate_groups",
     "read_dataset",

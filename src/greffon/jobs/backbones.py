@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fnmatch
 from dataclasses import dataclass
 from typing import final
 
-from greffon.backbones import entry, names
-from greffon.backbones.weights import cached_file
+from greffon.backbones import names
+from greffon.backbones.imported import find_entry, imported_names
+from greffon.backbones.weights import stored
 
 __all__ = ["BackboneRow", "backbones"]
 
@@ -24,11 +26,10 @@ class BackboneRow:
 
 
 def backbones(pattern: str = "*") -> list[BackboneRow]:
-    """The networks whose names match a pattern (``resnet*``), greffon's own rows first."""
+    """The networks whose names match a pattern (``resnet*``), those that were imported first, then greffon's own rows."""
+    wanted = pattern if any(c in pattern for c in "*?[") else f"*{pattern}*"
     rows = []
-    for name in names(pattern if any(c in pattern for c in "*?[") else f"*{pattern}*"):
-        row = entry(name)
-        rows.append(
-            BackboneRow(row.name, row.weights_of, row.licence, row.preprocess.height, cached_file(row).is_file())
-        )
+    for name in (*(name for name in imported_names() if fnmatch.fnmatchcase(name, wanted)), *names(wanted)):
+        row = find_entry(name)
+        rows.append(BackboneRow(row.name, row.weights_of, row.licence, row.preprocess.height, stored(row).is_file()))
     return rows

@@ -14,7 +14,8 @@ from typing import Any, final
 import numpy as np
 
 from greffon.activations import Activations, Engine, Store, Tap, chosen_engine, compute
-from greffon.backbones import Backbone, entry
+from greffon.backbones import Backbone
+from greffon.backbones.imported import find_entry
 from greffon.backbones.describe import describe_plan
 from greffon.datasets import Scan, scan_for_folds
 from greffon.errors import BackboneError, DataError, ModelError, OptionError, WeightsError
@@ -211,7 +212,7 @@ def _checked(backbones: Sequence[str]) -> list[str]:
         raise OptionError(f"compare: --backbones must name each backbone once, got {', '.join(twice)} more than once")
     for name in names:
         if not is_model_folder(name):
-            entry(name)
+            find_entry(name)
     return names
 
 

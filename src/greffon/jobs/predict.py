@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import glob
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 
-from greffon.datasets import read_dataset
-from greffon.errors import DataError
+from greffon.datasets import find_images
 from greffon.model import load_model
 from greffon.progress import Progress, Silent
 
-__all__ = ["Guess", "find_images", "predict"]
+__all__ = ["Guess", "predict"]
 
 
 @final
@@ -41,37 +39,6 @@ class Guess:
         }
 
 
-def find_images(names: Iterable[str | Path]) -> list[Path]:
-    """Files as they are, folders with all images in them, and patterns such as ``photos/*.jpg``; each file once.
-
-    Raises
-    ------
-    DataError
-        A name or a pattern that nothing matches, or nothing at all.
-    """
-    found: dict[Path, None] = {}
-    for name in names:
-        path = Path(name)
-        try:
-            is_folder, is_file = path.is_dir(), path.exists()
-        except (OSError, ValueError) as error:
-            raise DataError(f"{str(name)[:200]}: cannot be looked at ({error})") from error
-        if is_folder:
-            found.update(dict.fromkeys(read_dataset(path, labelled=False).paths))
-        elif is_file or path.is_symlink():
-            found[path] = None
-        else:
-            matches = sorted(glob.glob(str(name), recursive=True))  # noqa: PTH207  # patterns may be absolute
-            if not matches:
-                raise DataError(f"{name}: there is no such file, folder or match")
-            found.update(dict.fromkeys(Path(match) for match in matches if Path(match).is_file()))
-    if not found:
-        raise DataError(
-            "no images were named", hint="Name files, folders or patterns, or - for a list on standard input."
-        )
-    return list(found)
-
-
 def predict(
     model: Path | str,
     images: Sequence[str | Path],
@@ -88,7 +55,7 @@ def predict(
     model
         A model folder.
     images
-        See ``find_images``.
+        See ``datasets.find_images``.
     precision
         ``"exact"``, that is ``"float32"``, or ``"bfloat16"``, instead of the training's.
     views

@@ -11,7 +11,8 @@ from typing import final
 
 import numpy as np
 
-from greffon.backbones import entry, resized
+from greffon.backbones import resized
+from greffon.backbones.imported import find_entry
 from greffon.errors import ImageError, OptionError
 from greffon.images import Preprocess, View, encode_png, read_bytes
 from greffon.images import views as views_of_policy
@@ -79,7 +80,7 @@ def views(
 
 
 def _preprocess(backbone: str, size: int) -> Preprocess:
-    row = load_model(backbone).backbone.plan.entry if is_model_folder(backbone) else entry(backbone)
+    row = load_model(backbone).backbone.plan.entry if is_model_folder(backbone) else find_entry(backbone)
     return (resized(row, size) if size else row).preprocess
 
 
