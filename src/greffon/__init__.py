@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from greffon.errors import GreffonError
     from greffon.estimators import ImageFeatures, TransferClassifier
     from greffon.jobs.backbones import backbones
+    from greffon.jobs.classify import classify
     from greffon.jobs.compare import compare
     from greffon.jobs.describe import describe
     from greffon.jobs.embed import embed
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from greffon.jobs.predict import predict
     from greffon.jobs.probe import probe
     from greffon.jobs.train import train
+    from greffon.jobs.weights import export_weights, import_weights, list_weights, show_weights, verify_weights
     from greffon.model import Model, load_model, save_model
 
 __all__ = [
@@ -24,15 +26,21 @@ __all__ = [
     "Model",
     "TransferClassifier",
     "backbones",
+    "classify",
     "compare",
     "describe",
     "embed",
     "evaluate",
+    "export_weights",
+    "import_weights",
+    "list_weights",
     "load_model",
     "predict",
     "probe",
     "save_model",
+    "show_weights",
     "train",
+    "verify_weights",
 ]
 
 _HOMES = {
@@ -41,15 +49,21 @@ _HOMES = {
     "Model": "greffon.model",
     "TransferClassifier": "greffon.estimators",
     "backbones": "greffon.jobs.backbones",
+    "classify": "greffon.jobs.classify",
     "compare": "greffon.jobs.compare",
     "describe": "greffon.jobs.describe",
     "embed": "greffon.jobs.embed",
     "evaluate": "greffon.jobs.evaluate",
+    "export_weights": "greffon.jobs.weights",
+    "import_weights": "greffon.jobs.weights",
+    "list_weights": "greffon.jobs.weights",
     "load_model": "greffon.model",
     "predict": "greffon.jobs.predict",
     "probe": "greffon.jobs.probe",
     "save_model": "greffon.model",
+    "show_weights": "greffon.jobs.weights",
     "train": "greffon.jobs.train",
+    "verify_weights": "greffon.jobs.weights",
 }
 
 

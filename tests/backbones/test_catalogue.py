@@ -18,6 +18,7 @@ from timm.models import get_pretrained_cfg
 from drawn import photo
 from greffon.backbones import load_backbone
 from greffon.backbones.catalogue import entry, names, resized
+from greffon.backbones.network import blueprint
 from greffon.errors import BackboneError
 from greffon.images import decode
 
@@ -54,6 +55,45 @@ def test_a_bare_name_of_timm_gets_its_default_tag(bare: str) -> None:
     row = entry(bare)
     assert row.name == f"{bare}.{cfg.tag}" and row.architecture == bare and row.hub == f"timm/{row.name}"
     assert entry(row.name) == row
+
+
+def test_chollets_xception_has_its_name() -> None:
+    assert entry("xception") == entry("legacy_xception") and entry("xception").name == "legacy_xception.tf_in1k"
+    assert entry("inceptionv3").name == "inception_v3.tv_in1k"
+
+
+#: From the papers and the publishers' own code: input, resize, mean, deviation, licence; stages.
+ROWS = {
+    "vgg11.tv_in1k": (224, 256, "bsd-3-clause", [f"block{i}" for i in range(1, 6)]),
+    "vgg13_bn.tv_in1k": (224, 256, "bsd-3-clause", [f"block{i}" for i in range(1, 6)]),
+    "vgg16_bn.tv_in1k": (224, 256, "bsd-3-clause", [f"block{i}" for i in range(1, 6)]),
+    "vgg19_bn.tv_in1k": (224, 256, "bsd-3-clause", [f"block{i}" for i in range(1, 6)]),
+    "resnet50.tv_in1k": (224, 256, "bsd-3-clause", ["stem", "layer1", "layer2", "layer3", "layer4"]),
+    "inception_v3.tv_in1k": (299, 341, "apache-2.0", ["stem", "mixed5", "mixed6", "mixed7"]),
+    "xception": (299, 333, "apache-2.0", ["stem", "entry", "middle", "exit"]),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_rows_that_people_ask_for_first(name: str) -> None:
+    size, resize_to, licence, stages = ROWS[name]
+    row = entry(name)
+    pre = row.preprocess
+    assert (pre.height, pre.width, pre.resize_to, row.licence) == (size, size, resize_to, licence)
+    halves = size == 299
+    assert pre.mean == ((0.5,) * 3 if halves else (0.485, 0.456, 0.406)) and pre.std == ((0.5,) * 3 if halves else (0.229, 0.224, 0.225))
+    assert [stage.name for stage in blueprint(row).stages] == stages
+
+
+def test_vgg_with_batch_norm_has_the_papers_configurations() -> None:
+    """Table 1 of the paper: A, B, D and E; a norm after every convolution."""
+    for name, counts in (("vgg11", (1, 1, 2, 2, 2)), ("vgg13", (2,) * 5), ("vgg16", (2, 2, 3, 3, 3)), ("vgg19", (2, 2, 4, 4, 4))):
+        for suffix, kinds in (("", 1), ("_bn", 2)):
+            plan = blueprint(entry(f"{name}{suffix}.tv_in1k"))
+            state = plan.model.state_dict()
+            for stage, count in zip(plan.stages, counts, strict=True):
+                weights = [key for key in state if key.rpartition(".")[0] in stage.links and key.endswith(".weight")]
+                assert len(weights) == kinds * count, (name, suffix, stage.name)
 
 
 def test_vgg_without_a_tag_is_the_vgg_teams() -> None:

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from greffon.backbones import load_backbone
 from greffon.backbones.catalogue import Download, Entry, entry
 from greffon.backbones.network import Backbone, Blueprint, blueprint, fingerprint
-from greffon.backbones.weights import cached_file, convert, find_weights, read_weights
+from greffon.backbones.reading import convert, read_weights
+from greffon.backbones.weights import cached_file, find_weights
 from greffon.errors import BackboneError, StoreError, WeightsError
 from greffon.progress import Silent
 
@@ -403,7 +404,7 @@ def test_onnx_torch_and_safetensors_are_the_same_tensors(tmp_path: Path) -> None
     plan = vgg_plan(16)
     for name in ("w.onnx", "w.pth", "w.safetensors"):
         assert same(find_weights(plan, tmp_path / name, Silent()), tensors), name
-    backbone = Backbone(plan, convert(plan, read_weights(tmp_path / "w.onnx")))
+    backbone = Backbone(plan, convert(plan, read_weights(tmp_path / "w.onnx")).tensors)
     image = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     naive = image
     with torch.no_grad():

@@ -209,6 +209,9 @@ _CNNS = frozenset((
 ))
 # fmt: on
 
+#: Names that papers and other libraries have for networks of timm's.
+_ALSO_CALLED = {"xception": "legacy_xception", "inceptionv3": "inception_v3", "inception_resnetv2": "inception_resnet_v2"}
+
 #: Where stages begin in families whose modules are finer than their stages: the first link of each.
 _STARTS: dict[str, dict[str, str]] = {
     "timm.models.inception_v3": {
@@ -318,7 +321,7 @@ def names(pattern: str = "*") -> list[str]:
 
 
 def entry(name: str) -> Entry:
-    """The row of one backbone. A timm name without a tag is completed with timm's default tag.
+    """The row of one backbone. A timm name without a tag is completed with timm's default tag; ``xception`` is Chollet's.
 
     Raises
     ------
@@ -331,6 +334,7 @@ def entry(name: str) -> Entry:
     import timm
     from timm.models import get_pretrained_cfg
 
+    name = _ALSO_CALLED.get(name, name)
     bare = name.split(".")[0]
     try:
         cfg = get_pretrained_cfg(name) if timm.is_model(name) else None

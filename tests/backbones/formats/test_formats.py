@@ -19,9 +19,10 @@ from torch import Tensor
 
 from greffon.backbones.formats.keras_h5 import read_keras_h5
 from greffon.backbones.formats.onnx import read_onnx
-from greffon.backbones.formats.renames import rename_efficientnet, rename_vgg
+from greffon.backbones.formats.renames import rename_efficientnet
+from greffon.backbones.formats.vgg import rename_vgg
 from greffon.backbones.formats.torch import read_safetensors, read_torch
-from greffon.backbones.weights import read_weights
+from greffon.backbones.reading import read_weights
 from greffon.errors import WeightsError
 
 VALUES = {
@@ -246,6 +247,11 @@ def test_a_missing_package_is_named_with_its_extra(
 TABLE = {"block1_conv1": "features.0", "block1_conv2": "features.2"}
 
 
+def vgg_tensors(found: dict[str, Tensor]) -> dict[str, Tensor]:
+    renamed = rename_vgg(found, TABLE)
+    return renamed.tensors if renamed is not None else {}
+
+
 def test_names_and_not_shapes_decide_how_a_kernel_lies() -> None:
     """A kernel of (3, 3, 3, 3) fits both ways."""
     kernel, bias = torch.arange(81.0).reshape(3, 3, 3, 3), torch.zeros(3)
@@ -256,8 +262,8 @@ def test_names_and_not_shapes_decide_how_a_kernel_lies() -> None:
         for w in range(3):
             for i in range(3):
                 for o in range(3):
-                    assert rename_vgg(keras, TABLE)["features.2.weight"][o, i, h, w] == kernel[h, w, i, o]
-    assert torch.equal(rename_vgg(exported, TABLE)["features.0.weight"], kernel)
+                    assert vgg_tensors(keras)["features.2.weight"][o, i, h, w] == kernel[h, w, i, o]
+    assert torch.equal(vgg_tensors(exported)["features.0.weight"], kernel)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +280,7 @@ def test_the_ways_in_which_keras_has_written_names(names: str) -> None:
     for number, layer in enumerate(TABLE):
         kernel, bias = names.format(layer).split()
         found |= {kernel: torch.full((3, 3, 4, 5), float(number)), bias: torch.full((5,), float(number))}
-    renamed = rename_vgg({**found, "fc1/fc1_W_1:0": torch.zeros(2, 2)}, TABLE)
+    renamed = vgg_tensors({**found, "fc1/fc1_W_1:0": torch.zeros(2, 2)})
     assert {key: (tuple(t.shape), t.max().item()) for key, t in renamed.items()} == {
         "features.0.weight": ((5, 4, 3, 3), 0.0),
         "features.0.bias": ((5,), 0.0),
@@ -286,7 +292,7 @@ def test_the_ways_in_which_keras_has_written_names(names: str) -> None:
 def test_layers_too_many_too_few_or_twice_are_refused() -> None:
     kernel, bias = torch.zeros(3, 3, 4, 5), torch.zeros(5)
     found = {f"{layer}/{layer}_{part}_1:0": t for layer in TABLE for part, t in (("W", kernel), ("b", bias))}
-    assert rename_vgg({}, TABLE) == {} and rename_vgg({"features.0.weight": kernel}, TABLE) == {}
+    assert rename_vgg({}, TABLE) is None and rename_vgg({"features.0.weight": kernel}, TABLE) is None
     with pytest.raises(WeightsError, match="unexpected: block1_conv3"):
         rename_vgg({**found, "block1_conv3/block1_conv3_W_1:0": kernel}, TABLE)
     with pytest.raises(WeightsError, match=r"missing: block1_conv2 \(bias\)"):
