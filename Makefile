@@ -15,7 +15,7 @@ READY := .venv/.installed
 # they bring (measured on two busy cores: 31 s with one, 142 s with torch's own number). WORKERS=0: no processes.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
-.PHONY: help install demo test test-slow check clean distclean
+.PHONY: help install demo test test-slow check docs clean distclean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
@@ -35,6 +35,9 @@ test-slow: $(READY) ## the tests that take minutes each
 check: $(READY) ## lint and type-check
 	@status=0; $(BIN)/ruff check . || status=1; \
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 PYRIGHT_PYTHON_GLOBAL_NODE=0 $(BIN)/pyright || status=1; exit $$status
+
+docs: $(READY) ## write docs/commands.md from the commands' own help
+	@$(BIN)/python docs/make_commands.py
 
 clean: ## remove what the other targets made, except .venv
 	@rm -rf build dist demo .pytest_cache .ruff_cache .hypothesis

@@ -12,8 +12,10 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from timm.data.config import resolve_data_config
+from timm.data.transforms_factory import create_transform
 
-from greffon.backbones import blueprint, load_backbone
+from greffon.backbones import Backbone, blueprint, load_backbone
 from greffon.backbones.catalogue import entry
 from greffon.errors import BackboneError, DataError, OptionError, WeightsError
 from greffon.jobs.classify import class_names, classify
@@ -45,8 +47,15 @@ def test_efficientnet_lite0_knows_the_sample_photos(lite: str, shared_data: Path
     assert top >= 58 and first >= 55, (top, first)
 
 
-def test_names_are_unique_and_in_the_networks_order() -> None:
-    names = class_names(load_like("resnet18"))
+@pytest.fixture
+def network() -> Backbone:
+    """A ResNet-18 whose numbers are all zero: its names are of interest."""
+    plan = blueprint(entry("resnet18"))
+    return Backbone(plan, {key: torch.zeros(value.shape, dtype=value.dtype) for key, value in plan.model.state_dict().items()})
+
+
+def test_names_are_unique_and_in_the_networks_order(network: Backbone) -> None:
+    names = class_names(network)
     assert len(names) == len({one.label for one in names}) == len({one.wnid for one in names}) == 1000
     # Known places of ImageNet's thousand classes, sorted by WordNet's numbers.
     assert [names[i].label for i in (0, 207, 281, 292, 999)] == ["tench", "golden retriever", "tabby", "tiger", "toilet tissue"]
@@ -54,19 +63,10 @@ def test_names_are_unique_and_in_the_networks_order() -> None:
     assert [one.label.partition(" (")[0] for one in names if one.label.startswith("crane")] == ["crane", "crane"]
 
 
-def load_like(name: str) -> object:  # a backbone is more than is needed here
-    class Like:
-        plan = blueprint(entry(name))
-        name = "like"
-
-    return Like()
-
-
-def test_a_classifier_of_other_classes_is_told() -> None:
-    like = load_like("resnet18")
-    like.plan.model.num_classes = 7  # type: ignore[attr-defined]
-    with pytest.raises(BackboneError, match="the classifier of like has 7 classes, which are not ImageNet's"):
-        class_names(like)  # type: ignore[arg-type]
+def test_a_classifier_of_other_classes_is_told(network: Backbone) -> None:
+    network.plan.model.num_classes = 7  # type: ignore[assignment]  # to nn.Module, any attribute is a tensor
+    with pytest.raises(BackboneError, match=r"the classifier of resnet18\.a1_in1k has 7 classes, which are not ImageNet's"):
+        class_names(network)
 
 
 def test_vgg_without_its_dense_layers_says_where_to_get_them() -> None:
@@ -86,9 +86,9 @@ def test_an_imported_classifier_answers_as_timm_does(tmp_path: Path, monkeypatch
     Image.effect_noise((300, 260), 90).convert("RGB").save(tmp_path / "a.png")
     (tmp_path / "broken.png").write_bytes(b"no picture")
     told = list(classify([tmp_path / "a.png", tmp_path / "broken.png"], backbone="mine", top=1000))
-    transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=model))  # type: ignore[attr-defined]
+    transform = create_transform(**resolve_data_config({}, model=model))
     with torch.no_grad():
-        wanted = model(transform(Image.open(tmp_path / "a.png")).unsqueeze(0)).softmax(1)[0]  # type: ignore[union-attr]
+        wanted = model(transform(Image.open(tmp_path / "a.png")).unsqueeze(0)).softmax(1)[0]
     names = class_names(load_backbone("mine"))
     found = {name.label: probability for name, probability in told[0].top}
     assert max(abs(found[name.label] - float(p)) for name, p in zip(names, wanted, strict=True)) < 1e-5

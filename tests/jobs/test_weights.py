@@ -250,7 +250,7 @@ def test_an_export_that_cannot_be(cache: Path, tmp_path: Path) -> None:
 def test_an_imported_network_stands_beside_the_others(cache: Path, tmp_path: Path) -> None:
     torch.save(resnet(), tmp_path / "w.pth")
     import_weights(tmp_path / "w.pth", preprocess="torch", name="net")
-    assert [(row.name, row.here) for row in backbones("net")][0] == ("net", True)
+    assert next((row.name, row.here) for row in backbones("net")) == ("net", True)
     assert describe("net").architecture == "resnet18"
     with pytest.raises(BackboneError, match=r"there is no backbone 'nett'\n.*Imported: net\."):
         find_entry("nett")
@@ -281,7 +281,8 @@ def test_from_a_file_to_a_trained_model(tmp_path: Path, vgg16: dict[str, Tensor]
     assert "unknown weights" in out and "use it: --backbone resnet18-cars" in out and "RGB times 0.00392157" in out
     code, out, _ = greffon("weights", "list", "--json", cache=cache)
     assert [(one["name"], one["classifier"]) for one in json_lines(out)] == [("resnet18-cars", True)]
-    assert greffon("weights", "verify", cache=cache)[:2] == (0, f"resnet18-cars: whole, fingerprint {json_lines(out)[0]['fingerprint'][:16]}…\n")
+    whole = f"resnet18-cars: whole, fingerprint {json_lines(out)[0]['fingerprint'][:16]}…\n"
+    assert greffon("weights", "verify", cache=cache)[:2] == (0, whole)
     code, out, _ = greffon("weights", "show", "resnet18-cars", "--json", cache=cache)
     assert len(json_lines(out)[0]["tensors"]) == 122
     random = np.random.default_rng(0)
@@ -290,7 +291,8 @@ def test_from_a_file_to_a_trained_model(tmp_path: Path, vgg16: dict[str, Tensor]
         for i in range(8):
             level = random.integers(0, 120, (40, 40, 3)) + (120 if name == "b" else 0)
             Image.fromarray(level.astype(np.uint8)).save(tmp_path / "photos" / name / f"{i}.png")
-    code, out, err = greffon("train", tmp_path / "photos", "--out", tmp_path / "m", "--backbone", "resnet18-cars", "--size", 64, cache=cache)
+    wishes = ("--out", tmp_path / "m", "--backbone", "resnet18-cars", "--size", 64)
+    code, out, err = greffon("train", tmp_path / "photos", *wishes, cache=cache)
     assert code == 0, err
     told = json.loads((tmp_path / "m" / "model.json").read_text())
     assert "resnet18-cars" in json.dumps(told)

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Literal, final
 
 import numpy as np
-import timm.models.efficientnet
-import timm.models.inception_v3
-import timm.models.vgg
 import torch
+from timm.models.efficientnet import EfficientNet
+from timm.models.inception_v3 import InceptionV3
+from timm.models.vgg import VGG
 from torch import Tensor, nn
 
 from greffon.backbones.formats.caffe import read_caffe
@@ -159,9 +159,9 @@ def convert(plan: Blueprint, found: Mapping[str, Tensor], kind: str = "") -> Con
 
 def _renamed(plan: Blueprint, found: Mapping[str, Tensor], kind: str) -> Converted:
     model = plan.model
-    if isinstance(model, timm.models.vgg.VGG):
+    if isinstance(model, VGG):
         table = convolutions(plan)
-        window = model.pre_logits.input_kernel_size
+        window = int(model.pre_logits.input_kernel_size)  # type: ignore[arg-type]  # a number; nn.Module hides it
         try:
             renamed = rename_vgg(found, table, classes=model.num_classes, window=window, caffe=kind == "caffe")
         except WeightsError as error:
@@ -170,10 +170,10 @@ def _renamed(plan: Blueprint, found: Mapping[str, Tensor], kind: str) -> Convert
             ) from error
         if renamed is not None:
             return Converted(renamed.tensors, renamed.layout.name, renamed.layout.convention, renamed.notes)
-    if isinstance(model, timm.models.efficientnet.EfficientNet) and "_conv_stem.weight" in found:
+    if isinstance(model, EfficientNet) and "_conv_stem.weight" in found:
         blocks = [link for stage in plan.stages for link in stage.links if link.startswith("blocks.")]
         return Converted(rename_efficientnet(found, blocks), "efficientnet_pytorch")
-    if isinstance(model, timm.models.inception_v3.InceptionV3):
+    if isinstance(model, InceptionV3):
         kept = {key: tensor for key, tensor in found.items() if not key.startswith("AuxLogits.")}
         left = ("its auxiliary classifier, which only training uses, is left out",) if len(kept) < len(found) else ()
         return Converted(kept, notes=left)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-import timm.models.vgg
 import torch
+from timm.models.vgg import VGG
 from torch import Tensor
 
 from greffon.backbones.formats.vgg import DENSE
@@ -35,7 +35,7 @@ def write_weights(plan: Blueprint, tensors: Mapping[str, Tensor], target: Path, 
     WeightsError
         The format has no such network, or the file cannot be written.
     """
-    if to in ("torchvision", "keras-h5", "npy") and not isinstance(plan.model, timm.models.vgg.VGG):
+    if to in ("torchvision", "keras-h5", "npy") and not isinstance(plan.model, VGG):
         raise WeightsError(f"--to {to} is for VGG, and {plan.entry.name} is another network", hint="Choose --to safetensors or torch.")
     if to in ("keras-h5", "npy") and any(key.endswith("running_mean") for key in tensors):
         raise WeightsError(f"--to {to} has no VGG with BatchNorm", hint="Choose --to safetensors, torch or torchvision.")

@@ -20,7 +20,21 @@ from greffon.cli.weights import weights as weights_app
 from greffon.errors import GreffonError
 from greffon.settings import cache_root
 
-__all__ = ["app", "backbones", "cache", "classify", "compare", "describe", "embed", "evaluate", "main", "predict", "probe", "train", "views"]
+__all__ = [
+    "app",
+    "backbones",
+    "cache",
+    "classify",
+    "compare",
+    "describe",
+    "embed",
+    "evaluate",
+    "main",
+    "predict",
+    "probe",
+    "train",
+    "views",
+]
 
 app = typer.Typer(
     no_args_is_help=True,

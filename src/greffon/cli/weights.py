@@ -10,7 +10,7 @@ import typer
 
 from greffon.cli.terminal import listener
 
-__all__ = ["weights"]
+__all__ = ["export", "import_", "list_", "show", "verify", "weights"]
 
 weights = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Weight files: import, list, show, verify, export.")
 

@@ -124,7 +124,7 @@ def class_names(network: Backbone) -> list[ClassName]:
         count = getattr(network.plan.model, "num_classes", 0)
         raise BackboneError(f"the classifier of {network.name} has {count:,} classes, which are not ImageNet's")
     info = ImageNetInfo(subset)
-    words = info.label_descriptions()
+    words = [info.index_to_description(i) for i in range(info.num_classes())]
     firsts = [text.partition(",")[0].strip() for text in words]
     often = Counter(firsts)
     found = []

@@ -15,8 +15,8 @@ import numpy as np
 
 from greffon.activations import Activations, Engine, Store, Tap, chosen_engine, compute
 from greffon.backbones import Backbone
-from greffon.backbones.imported import find_entry
 from greffon.backbones.describe import describe_plan
+from greffon.backbones.imported import find_entry
 from greffon.datasets import Scan, scan_for_folds
 from greffon.errors import BackboneError, DataError, ModelError, OptionError, WeightsError
 from greffon.heads import HEADS

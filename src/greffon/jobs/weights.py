@@ -25,8 +25,18 @@ from greffon.errors import BackboneError, OptionError, WeightsError
 from greffon.images import Preprocess
 from greffon.progress import Progress, Silent
 
-__all__ = ["Imported", "StoredWeights", "Tensors", "Verified", "export_weights", "import_weights", "list_weights", "show_weights",
-           "verify_weights"]  # fmt: skip
+__all__ = [
+    "PREPROCESSINGS",
+    "Imported",
+    "StoredWeights",
+    "Tensors",
+    "Verified",
+    "export_weights",
+    "import_weights",
+    "list_weights",
+    "show_weights",
+    "verify_weights",
+]
 
 #: Ways of feeding a network, by the names that people have for them: channels, mean, std, scale.
 PREPROCESSINGS: dict[str, tuple[Literal["rgb", "bgr"], tuple[float, float, float], tuple[float, float, float], float]] = {
@@ -311,7 +321,7 @@ def _loaded(name: str) -> tuple[Entry, Path, dict[str, Tensor], Blueprint]:
     file = stored(row)
     if not file.is_file():
         raise WeightsError(f"the weights of {row.name} are not on this machine",
-                           hint=f"greffon train, embed and classify fetch them; what is here: greffon weights list (in {file.parent})")  # fmt: skip
+                           hint="train, embed and classify fetch them; greffon weights list shows what is here.")  # fmt: skip
     tensors, _ = read_safetensors(file)
     plan = blueprint(row)
     check_tensors(plan, tensors)

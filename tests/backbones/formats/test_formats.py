@@ -20,8 +20,8 @@ from torch import Tensor
 from greffon.backbones.formats.keras_h5 import read_keras_h5
 from greffon.backbones.formats.onnx import read_onnx
 from greffon.backbones.formats.renames import rename_efficientnet
-from greffon.backbones.formats.vgg import rename_vgg
 from greffon.backbones.formats.torch import read_safetensors, read_torch
+from greffon.backbones.formats.vgg import rename_vgg
 from greffon.backbones.reading import read_weights
 from greffon.errors import WeightsError
 

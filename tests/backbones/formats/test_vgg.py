@@ -11,9 +11,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import helper, numpy_helper
-
 from caffe_schema import net_parameter
+from onnx import helper, numpy_helper
 from thin import (
     CLASSES,
     DENSE,
@@ -26,6 +25,7 @@ from thin import (
     thin_plan,
     thin_torchvision,
 )
+
 from greffon.backbones.formats import vgg
 from greffon.backbones.formats.vgg import rename_vgg
 from greffon.backbones.network import check_tensors
@@ -71,7 +71,7 @@ def npy_of_dicts(path: Path) -> None:
 def npz(path: Path) -> None:
     held = {f"{name}_{part}": array for name, both in as_keras_holds_them().items() for part, array in zip("Wb", both, strict=True)}
     with path.open("wb") as file:
-        np.savez(file, **held)
+        np.savez(file, **held)  # type: ignore[arg-type]  # none of them is called allow_pickle
 
 
 def keras_2015(path: Path) -> None:

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from timm.models.vgg import VGG
 from torch import Tensor, nn
-from torchvision.models.vgg import VGG as TorchvisionVGG
-from torchvision.models.vgg import make_layers
+from torchvision.models import vgg as torchvision_vgg
 
 from greffon.backbones.catalogue import entry
 from greffon.backbones.network import Blueprint, blueprint
@@ -33,10 +32,10 @@ def thin_plan() -> Blueprint:
     return Blueprint(entry("vgg16"), model, blueprint(entry("vgg16")).stages)
 
 
-def thin_torchvision() -> TorchvisionVGG:
+def thin_torchvision() -> torchvision_vgg.VGG:
     """torchvision's own class with random weights."""
     torch.manual_seed(7)
-    model = TorchvisionVGG(make_layers(CFG), num_classes=CLASSES, init_weights=False)  # type: ignore[arg-type]
+    model = torchvision_vgg.VGG(torchvision_vgg.make_layers(CFG), num_classes=CLASSES, init_weights=False)
     model.classifier = nn.Sequential(
         nn.Linear(8 * 49, HIDDEN), nn.ReLU(True), nn.Dropout(), nn.Linear(HIDDEN, WIDE), nn.ReLU(True), nn.Dropout(),
         nn.Linear(WIDE, CLASSES),

@@ -25,13 +25,20 @@ __all__ = ["read_npy", "read_npz"]
 _LARGEST = 2**31
 #: A dict of 38 arrays takes some 1,500 operations.
 _MOST_OPERATIONS = 200_000
-_DEEPEST = 4
+_DEEPEST = 5
 
 #: What a dict of arrays needs, in all protocols, and nothing that calls anything by itself: ``REDUCE`` and ``BUILD`` reach
 #: the stand-ins alone.
-_OPERATIONS = frozenset(
-    ["PROTO", "FRAME", "STOP", "MARK", "POP", "POP_MARK", "DUP", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT", "GET", "BINGET", "LONG_BINGET", "NONE", "NEWTRUE", "NEWFALSE", "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "FLOAT", "BINFLOAT", "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "EMPTY_DICT", "DICT", "SETITEM", "SETITEMS", "EMPTY_LIST", "LIST", "APPEND", "APPENDS", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"]
-)
+# fmt: off
+_OPERATIONS = frozenset((
+    "PROTO", "FRAME", "STOP", "MARK", "POP", "POP_MARK", "DUP", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD",
+    "MEMOIZE", "PUT", "BINPUT", "LONG_BINPUT", "GET", "BINGET", "LONG_BINGET", "NONE", "NEWTRUE", "NEWFALSE", "INT",
+    "BININT", "BININT1", "BININT2", "LONG", "LONG1", "FLOAT", "BINFLOAT", "STRING", "BINSTRING", "SHORT_BINSTRING",
+    "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8",
+    "EMPTY_DICT", "DICT", "SETITEM", "SETITEMS", "EMPTY_LIST", "LIST", "APPEND", "APPENDS", "EMPTY_TUPLE", "TUPLE",
+    "TUPLE1", "TUPLE2", "TUPLE3",
+))
+# fmt: on
 
 
 @final
@@ -168,7 +175,11 @@ def _check_operations(file: io.BufferedReader) -> None:
 
 
 def _arrays(found: object, name: str, depth: int) -> Iterator[tuple[str, np.ndarray]]:
-    if isinstance(found, _Array):
+    if isinstance(found, _Array) and not depth and len(found.state) == 5 and found.state[1] == () and type(found.state[4]) is list:
+        # NumPy keeps a dict as an array of one object.
+        for one in found.state[4][:1]:
+            yield from _arrays(one, "", 1)
+    elif isinstance(found, _Array):
         yield name, _built(found, name)
     elif isinstance(found, dict | list | tuple) and depth < _DEEPEST and len(found) <= 10_000:
         items = found.items() if isinstance(found, dict) else enumerate(found)
@@ -182,13 +193,13 @@ def _arrays(found: object, name: str, depth: int) -> Iterator[tuple[str, np.ndar
 def _built(array: _Array, name: str) -> np.ndarray:
     """An array from what was noted of it: numbers alone, and just as many as it has bytes for."""
     if len(array.state) != 5:
-        raise pickle.UnpicklingError(f"{name} was never filled")
+        raise pickle.UnpicklingError(f"{name or 'it'} was never filled")
     _, shape, kind, by_columns, data = array.state
     if not isinstance(kind, _Kind) or not isinstance(shape, tuple) or not isinstance(data, bytes):
-        raise pickle.UnpicklingError(f"{name} is not an array of numbers")
+        raise pickle.UnpicklingError(f"{name or 'it'} is not an array of numbers")
     dtype = np.dtype(_text(kind.code)).newbyteorder(kind.order if kind.order in ("<", ">") else "=")
     if dtype.kind not in "fiu" or not all(type(side) is int and side >= 0 for side in shape) or len(shape) > 8:
-        raise pickle.UnpicklingError(f"{name} is not an array of numbers")
+        raise pickle.UnpicklingError(f"{name or 'it'} is not an array of numbers")
     if math.prod(shape) * dtype.itemsize != len(data):
         raise pickle.UnpicklingError(f"{name} {shape} has {len(data)} bytes")
     return np.frombuffer(data, dtype).reshape(shape, order="F" if by_columns else "C")

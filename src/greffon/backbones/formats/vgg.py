@@ -16,7 +16,7 @@ from torch import Tensor
 
 from greffon.errors import WeightsError
 
-__all__ = ["Renamed", "rename_vgg"]
+__all__ = ["CAFFE", "DENSE", "LAYOUTS", "TORCHVISION", "Layout", "Renamed", "rename_vgg"]
 
 #: The dense layers, and timm's names of them.
 DENSE = {"fc1": "pre_logits.fc1", "fc2": "pre_logits.fc2", "predictions": "head.fc"}
