@@ -237,6 +237,33 @@ def test_it_stops_where_the_validation_gets_no_better() -> None:
     assert trained(replace(RECIPE, epochs=3))[1].stopped == ""
 
 
+@pytest.mark.parametrize("dust", [0.0, None])
+def test_learned_images_leave_no_numbers_that_processors_are_slow_with(dust: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradients of an image's features: none that is tiny and yet not zero. Without the care that is taken there are many."""
+    from greffon.training import loop
+
+    if dust is not None:
+        monkeypatch.setattr(loop, "_DUST", dust)
+    drawn, train, _ = held(NETWORK, CUT)
+    small = 0
+    for margin in (40, 60, 80):
+        module = grown_on(NETWORK, started(NETWORK, CUT, drawn, train), RECIPE)
+        with torch.no_grad():
+            for p in module.head.parameters():
+                p.normal_(0, 0.01, generator=torch.Generator().manual_seed(margin))
+                if p.ndim == 1:
+                    p[0] = margin  # images of the first class are learned as well as can be
+
+        def look(_: nn.Module, taken: Any, given: Any) -> None:
+            nonlocal small
+            largest = taken[0].abs().flatten(1).amax(1)
+            small += int(((largest > 0) & (largest < 1e-14)).sum())
+
+        module.head.register_full_backward_hook(look)
+        fit(module, drawn, train, None, replace(RECIPE, learning_rate=1e-9, head_learning_rate=1e-9), progress=Silent())
+    assert (small == 0) == (dust is None), small
+
+
 def test_clipping_bounds_the_step() -> None:
     still = replace(RECIPE, optimizer="sgd", epochs=1, batch=24, momentum=0.0, weight_decay=0.0, warmup=0.0, stage_decay=1.0,
                     learning_rate=1.0, head_learning_rate=1.0, clip=1e-3)  # fmt: skip

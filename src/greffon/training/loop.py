@@ -169,6 +169,16 @@ def fit(
     return Trained(run.best, tuple(run.history), run.best_epoch, run.stopped)
 
 
+#: Gradients of the loss by a score that are taken for nothing. Once an image is learned, those of the wrong classes go down to
+#: 1e-40, and with such numbers processors are slow: on cats and dogs the tenth epoch took 17.5 s, and takes 10 without them.
+#: AdamW's own epsilon is 1e-8.
+_DUST = 1e-10
+
+
+def _without_dust(gradient: Tensor) -> Tensor:
+    return torch.where(gradient.abs() < _DUST, torch.zeros_like(gradient), gradient)
+
+
 @final
 class _Run:
     """The changing state of one training run."""
@@ -280,6 +290,7 @@ class _Run:
         value = loss.item()
         if not math.isfinite(value):
             return value
+        logits.register_hook(_without_dust)
         if recipe.l2_sp:
             loss = loss + l2_sp(self._pretrained, self._start, recipe.l2_sp)
         self._fabric.backward(loss)

@@ -229,8 +229,12 @@ def time_pass(engine: Engine, network: Backbone, image: np.ndarray) -> float:
     return adds * engine.batch / _seconds(lambda: engine.run(batch))
 
 
-def time_training(grown: Grown, network: Backbone, cut: str, recipe: Recipe, images: int = 8) -> float:
-    """Multiply-adds a second of training, on one small step of a copy, after one to warm up. Nothing is learned by it."""
+def time_training(grown: Grown, network: Backbone, cut: str, recipe: Recipe, images: int = 0) -> float:
+    """Multiply-adds a second of training, on one step of a copy, after one to warm up. Nothing is learned by it.
+
+    ``images``: of the step; by default the recipe's batch, up to 32. Few would not do: Winograd's convolutions transform
+    their weights once a step.
+    """
     import copy
 
     from greffon.training import winograd_convolutions
@@ -238,6 +242,7 @@ def time_training(grown: Grown, network: Backbone, cut: str, recipe: Recipe, ima
     trial = copy.deepcopy(grown).to(memory_format=torch.channels_last).requires_grad_(True)
     if recipe.winograd:
         winograd_convolutions(trial.span)
+    images = images or min(recipe.batch, 32)
     shape = record_shape(network, cut)
     c, h, w = shape if network.position(cut) else (3, *shape[:2])
     x = torch.ones(images, c, h, w).contiguous(memory_format=torch.channels_last)
