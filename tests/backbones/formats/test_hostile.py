@@ -80,7 +80,7 @@ def hostile_pickles(made: Path) -> dict[str, bytes]:
         "os.system": Makes(os.system, f"mkdir {name}"),
         "subprocess": Makes(subprocess.check_call, ["mkdir", name]),
         "eval": Makes(eval, f"__import__('os').mkdir({name!r})"),
-        "getattr": Makes(getattr, os, "mkdir"),
+        "getattr": Makes(getattr, "text", "__class__"),
         "in a dict": {"conv1_1": [np.zeros(2), Makes(os.mkdir, name)]},
         "numpy.load": Makes(np.load, name),
         "numpy.fromfile": Makes(np.fromfile, name),
