@@ -93,7 +93,7 @@ bench-finetune: $(READY) $(KERAS)/.installed $(FASTAI)/.installed ## greffon bes
 bench-table: $(READY) $(KERAS)/.installed $(FASTAI)/.installed ## the same with the counts of the table; hours
 	@$(SIDE) frozen-torch $(DATA)/cats_dogs --images 256 --rounds 5
 	@$(SIDE) frozen-keras $(DATA)/cats_dogs --images 256 --rounds 5
-	@$(SIDE) epoch $(DATA)/cats_dogs --images 240 --rounds 3 --epochs 3
+	@$(SIDE) epoch $(DATA)/cats_dogs --images 240 --rounds 3 --epochs 2
 	@$(SIDE) finetune-fastai $(DATA)/cats_dogs --images 0 --rounds 1 --epochs 10
 	@$(SIDE) head-keras $(DATA)/flowers --images 0 --rounds 1 --epochs 10
 

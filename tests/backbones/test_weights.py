@@ -360,7 +360,8 @@ def test_what_is_not_the_published_file_is_refused_and_leaves_nothing(
     with pytest.raises(WeightsError, match=rf"tried: [^\n]*{message}") as caught:
         find_weights(plan, None, Silent())
     assert "Ways to get them" in caught.value.hint
-    assert not [file for file in cache.rglob("*") if file.is_file()]
+    # What broke off stays, and the next try goes on from there.
+    assert [file.suffix for file in cache.rglob("*") if file.is_file()] == ([".part"] if path.startswith("/cut/") else [])
 
 
 @pytest.mark.usefixtures("no_packages")

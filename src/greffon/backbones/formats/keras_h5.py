@@ -70,7 +70,8 @@ def _read(path: Path, source: Path | io.BytesIO) -> dict[str, np.ndarray]:
         found[name] = np.asarray(item[()])
 
     try:
-        with h5py.File(source, "r") as file:
+        # Without HDF5's own lock: it cannot be had where a download is locked, nor on some file systems.
+        with h5py.File(source, "r", locking=False) as file:
             file.visititems(visit)
     except WeightsError:
         raise

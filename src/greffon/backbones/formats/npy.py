@@ -90,6 +90,8 @@ class _StandIn:
             return _Kind(arguments[0])
         if self._name == "encode" and arguments and isinstance(arguments[0], str):  # how Python 3 writes bytes in protocol 2
             return arguments[0].encode("latin1")
+        if self._name == "bytes" and not arguments:  # and how it writes none
+            return b""
         raise pickle.UnpicklingError(f"{self._name} is called in an unknown way")
 
 
@@ -99,6 +101,8 @@ _NAMES = {
     ("numpy", "ndarray"): "ndarray",
     ("numpy", "dtype"): "dtype",
     ("_codecs", "encode"): "encode",
+    ("__builtin__", "bytes"): "bytes",
+    ("builtins", "bytes"): "bytes",
 }
 
 
