@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -86,7 +87,7 @@ def test_an_imported_classifier_answers_as_timm_does(tmp_path: Path, monkeypatch
     Image.effect_noise((300, 260), 90).convert("RGB").save(tmp_path / "a.png")
     (tmp_path / "broken.png").write_bytes(b"no picture")
     told = list(classify([tmp_path / "a.png", tmp_path / "broken.png"], backbone="mine", top=1000))
-    transform = create_transform(**resolve_data_config({}, model=model))
+    transform: Any = create_transform(**resolve_data_config({}, model=model))
     with torch.no_grad():
         wanted = model(transform(Image.open(tmp_path / "a.png")).unsqueeze(0)).softmax(1)[0]
     names = class_names(load_backbone("mine"))
