@@ -123,6 +123,8 @@ def test_a_variant_keeps_the_preprocessing_of_its_parents(vgg16: dict[str, Tenso
     result = import_weights(as_keras(tuned, tmp_path / "Cars 2019.h5"))
     assert result.kind == "variant" and result.name == "vgg16-cars-2019"
     assert result.preprocess == entry("vgg16").preprocess and "12 of 13 convolutions" in result.verdict
+    order = [name for name, *_ in show_weights("vgg16-cars-2019").rows]
+    assert order == list(blueprint(entry("vgg16")).trunk_keys())
     rows = {name: same for name, _, _, _, same in show_weights("vgg16-cars-2019").rows}
     assert rows["features.26.weight"] is True and rows["features.28.weight"] is False and rows["features.28.bias"] is None
 

@@ -307,7 +307,8 @@ def show_weights(name: str) -> Tensors:
     known = dict(base.layers)
     links = set(convolutions(plan).values()) & set(known)
     rows = []
-    for key, tensor in tensors.items():
+    for key in (key for key in plan.model.state_dict() if key in tensors):  # from the image upwards
+        tensor = tensors[key]
         link, _, part = key.rpartition(".")
         same = layer_digest(tensors, link) == known[link] if link in links and part == "weight" else None
         values = tensor.double()
