@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 from torch import Tensor
 
+from greffon.backbones.formats.caffe import read_caffe
 from greffon.backbones.formats.keras_h5 import read_keras_h5
 from greffon.backbones.formats.onnx import read_onnx
 from greffon.backbones.formats.renames import rename_efficientnet
@@ -232,13 +233,15 @@ def test_tensors_outside_an_onnx_file_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "read"), [("h5py", read_keras_h5), ("onnx", read_onnx)], ids=["h5py", "onnx"]
+    ("package", "read"),
+    [("h5py", read_keras_h5), ("onnx", read_onnx), ("google.protobuf", read_caffe)],
+    ids=["h5py", "onnx", "protobuf"],
 )  # fmt: skip
 def test_a_missing_package_is_named_with_its_extra(
     package: str, read: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, package, None)
-    with pytest.raises(WeightsError, match=rf"needs the package {package}\npip install .greffon\["):
+    with pytest.raises(WeightsError, match=rf"needs the package {package.removeprefix('google.')}\npip install .greffon\["):
         read(tmp_path / "w")
 
 

@@ -46,7 +46,7 @@ def read_caffe(path: Path) -> dict[str, np.ndarray]:
     try:
         message = _net_parameter()
     except ImportError as error:
-        raise WeightsError(f"{path}: reading Caffe files needs the package protobuf", hint="pip install protobuf") from error
+        raise WeightsError(f"{path}: reading Caffe files needs the package protobuf", hint='pip install "greffon[weights]"') from error
     try:
         if path.stat().st_size > _LARGEST:
             raise WeightsError(f"{path}: is larger than a caffemodel can be")
