@@ -98,6 +98,19 @@ def test_other_parameters_wait_for_the_next_fit(files: list[Path]) -> None:
         features.fit(files)
 
 
+def test_a_weight_file_is_taken(pixels: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    from greffon import export_weights
+
+    path = export_weights("vgg16", tmp_path / "w.npy", to="npy")
+    images, labels = pixels[0][::5], pixels[1][::5]
+    own = ImageFeatures("vgg16", **SMALL).fit_transform(images)
+    copied = copy.deepcopy(ImageFeatures("vgg16", weights=str(path), **SMALL).fit(images))
+    assert np.array_equal(own, copied.transform(images))
+    assert TransferClassifier("vgg16", weights=path, strength=1.0, **SMALL).fit(images, labels).score(images, labels) > 0.9
+    with pytest.raises(GreffonError, match=r"none\.h5: cannot be read"):
+        ImageFeatures("vgg16", weights=tmp_path / "none.h5", **SMALL).fit(images)
+
+
 def test_features_go_into_a_pipeline_with_scikit_learns_own(pixels: tuple[np.ndarray, np.ndarray], files: list[Path]) -> None:
     model = make_pipeline(ImageFeatures(**SMALL), LogisticRegression(C=0.01, max_iter=2000))
     scores = cross_val_score(model, files, pixels[1], cv=3)

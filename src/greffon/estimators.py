@@ -50,6 +50,8 @@ class ImageFeatures(TransformerMixin, BaseEstimator):
         What the network runs in. ``"auto"`` and ``"int8"`` are settled by ``fit``, on its images.
     use_store : bool
         Whether features of files are kept on disk and found again. Arrays are not kept.
+    weights : path or None
+        A weight file to take instead of looking for one, as ``greffon.import_weights`` reads them.
 
     Attributes
     ----------
@@ -72,8 +74,10 @@ class ImageFeatures(TransformerMixin, BaseEstimator):
         size: int = 0,
         precision: str = "auto",
         use_store: bool = True,
+        weights: str | Path | None = None,
     ) -> None:
         self.backbone = backbone
+        self.weights = weights
         self.stages = stages
         self.pool = pool
         self.size = size
@@ -93,17 +97,17 @@ class ImageFeatures(TransformerMixin, BaseEstimator):
         photos = _photos("ImageFeatures", X)
         self._representation = Representation(self.stages, self.pool, "standard")  # type: ignore[arg-type]  # it checks
         # As they were when it was fitted: ``set_params`` tells of the next ``fit``, not of this one.
-        self._network = load_any_backbone(self.backbone, size=self.size)
+        self._network = load_any_backbone(self.backbone, weights=_file(self.weights), size=self.size)
         self._engine, _ = chosen_engine(self._network, _tap(self.pool), self.precision, photos, Silent())
-        self._source = (self.backbone, self.size, self._engine.precision)
+        self._source = (self.backbone, self.weights, self.size, self._engine.precision)
         self._graph: QuantisedGraph | None = self._engine.graph if isinstance(self._engine, QuantisedEngine) else None
         empty = np.zeros((1, *self._engine.record[0]), self._engine.record[1])
         self.n_features_out_ = self._representation.take(empty, self._network.widths()).shape[1]
         return self
 
     def _load(self) -> None:
-        backbone, size, precision = self._source
-        self._network = load_any_backbone(backbone, size=size)
+        backbone, weights, size, precision = self._source
+        self._network = load_any_backbone(backbone, weights=_file(weights), size=size)
         if self._graph is not None:
             self._engine = QuantisedEngine(self._network, self._graph)
         else:
@@ -160,6 +164,8 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):
     seed : int
     use_store : bool
         Whether features of files are kept on disk and found again. Arrays are not kept.
+    weights : path or None
+        A weight file to take instead of looking for one, as ``greffon.import_weights`` reads them.
 
     Attributes
     ----------
@@ -188,8 +194,10 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):
         precision: str = "auto",
         seed: int = 0,
         use_store: bool = True,
+        weights: str | Path | None = None,
     ) -> None:
         self.backbone = backbone
+        self.weights = weights
         self.head = head
         self.pool = pool
         self.stages = stages
@@ -221,7 +229,7 @@ class TransferClassifier(ClassifierMixin, BaseEstimator):
             got = repr(self.class_weights)
             raise OptionError(f"The 'class_weights' parameter of TransferClassifier must be auto, balanced or none, got {got}")
         classes, numbers = _classes(labels)
-        network = load_any_backbone(self.backbone, size=self.size)
+        network = load_any_backbone(self.backbone, weights=_file(self.weights), size=self.size)
         tap = _tap(self.pool)
         engine, plan = chosen_engine(network, tap, self.precision, photos, Silent(), labels=numbers)
         found = _run(network, tap, engine, photos, self.use_store)
@@ -336,3 +344,7 @@ def _all_readable(photos: Sequence[Photo], found: Activations) -> None:
 def _same(digests: Sequence[str]) -> np.ndarray:
     """Images with the same content, as groups: one number a content."""
     return np.unique(np.array(digests, dtype=object).astype(str), return_inverse=True)[1]
+
+
+def _file(weights: str | Path | None) -> Path | None:
+    return None if weights is None else Path(weights)
