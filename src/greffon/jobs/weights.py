@@ -19,7 +19,7 @@ from greffon.backbones.imported import checked_name, find_entry, imported_file, 
 from greffon.backbones.network import check_tensors
 from greffon.backbones.reading import FORMATS, Converted, convert, convolutions, file_format, float32, read_weights
 from greffon.backbones.recognising import recognised
-from greffon.backbones.weights import cached_file, keep_weights, stored
+from greffon.backbones.weights import cached_file, find_weights, keep_weights, stored
 from greffon.backbones.writing import WRITERS, write_weights
 from greffon.errors import BackboneError, OptionError, WeightsError
 from greffon.images import Preprocess
@@ -301,7 +301,8 @@ class Tensors:
 
 
 def show_weights(name: str) -> Tensors:
-    """What the weights of a network on this machine are. Raises WeightsError where they are not here, or damaged."""
+    """What the weights of a network are; fetched first where they are not here. Raises WeightsError where they cannot be had,
+    or are damaged."""
     row, file, tensors, plan = _loaded(name)
     base = find_entry(row.architecture) if row.architecture in names(row.architecture) else row
     known = dict(base.layers)
@@ -318,13 +319,13 @@ def show_weights(name: str) -> Tensors:
 
 
 def _loaded(name: str) -> tuple[Entry, Path, dict[str, Tensor], Blueprint]:
+    """The weights of a network with all that the file has; fetched first where they are not here."""
     row = find_entry(name)
     file = stored(row)
-    if not file.is_file():
-        raise WeightsError(f"the weights of {row.name} are not on this machine",
-                           hint="train, embed and classify fetch them; greffon weights list shows what is here.")  # fmt: skip
-    tensors, _ = read_safetensors(file)
     plan = blueprint(row)
+    if not file.is_file():
+        find_weights(plan, None, Silent())
+    tensors, _ = read_safetensors(file)
     check_tensors(plan, tensors)
     return row, file, tensors, plan
 
@@ -373,7 +374,7 @@ def verify_weights(wanted: Sequence[str] = ()) -> list[Verified]:
 
 
 def export_weights(name: str, out: Path | str, *, to: str = "safetensors") -> Path:
-    """Write the weights of a network on this machine into a file for other programs.
+    """Write the weights of a network into a file for other programs; fetched first where they are not on this machine.
 
     Parameters
     ----------
