@@ -1,5 +1,64 @@
 """Transductive transfer: the source has labels, the target has none."""
 
+from greffon.transfer.transductive.adapting import (
+    CorrelationAlignment,
+    FeatureMethod,
+    JointDistributions,
+    PerDomainStatistics,
+    SourceOnly,
+    SubspaceAlignment,
+    TransferComponents,
+)
+from greffon.transfer.transductive.agreeing import consensus
+from greffon.transfer.transductive.aligning import coral, per_domain, subspace_alignment, transfer_components
+from greffon.transfer.transductive.choosing import VOTERS, Adapted, Evidence, adapt_features
 from greffon.transfer.transductive.domains import Labelled, Unlabelled
+from greffon.transfer.transductive.graphs import LabelPropagation, ManifoldAlignment, a_distance
+from greffon.transfer.transductive.methods import LOOKS, METHODS, Domains, look_at
+from greffon.transfer.transductive.mixtures import ShiftedMixture
+from greffon.transfer.transductive.structured import SelfTraining, StructuredPrediction, surest
+from greffon.transfer.transductive.transport import OptimalTransport, has_pot
+from greffon.transfer.transductive.validating import (
+    density_ratio,
+    information_maximisation,
+    soft_neighbourhood_density,
+    weighted_validation,
+)
 
-__all__ = ["Labelled", "Unlabelled"]
+__all__ = [
+    "LOOKS",
+    "METHODS",
+    "VOTERS",
+    "Adapted",
+    "CorrelationAlignment",
+    "Domains",
+    "Evidence",
+    "FeatureMethod",
+    "JointDistributions",
+    "Labelled",
+    "LabelPropagation",
+    "ManifoldAlignment",
+    "OptimalTransport",
+    "PerDomainStatistics",
+    "SelfTraining",
+    "ShiftedMixture",
+    "SourceOnly",
+    "StructuredPrediction",
+    "SubspaceAlignment",
+    "TransferComponents",
+    "Unlabelled",
+    "a_distance",
+    "adapt_features",
+    "consensus",
+    "coral",
+    "density_ratio",
+    "has_pot",
+    "information_maximisation",
+    "look_at",
+    "per_domain",
+    "soft_neighbourhood_density",
+    "subspace_alignment",
+    "surest",
+    "transfer_components",
+    "weighted_validation",
+]

@@ -39,9 +39,13 @@ class Labelled:
     def __post_init__(self) -> None:
         _check("source", self.features)
         if self.labels.shape != (len(self.features),) or self.labels.dtype.kind not in "iu":
-            raise DataError(f"source: labels must be whole numbers ({len(self.features)},), got {self.labels.dtype} {self.labels.shape}")
+            raise DataError(
+                f"source: labels must be whole numbers ({len(self.features)},), got {self.labels.dtype} {self.labels.shape}"
+            )
         if len(self.labels) and not 0 <= self.labels.min() <= self.labels.max() < self.classes:
-            raise DataError(f"source: labels must be from 0 to {self.classes - 1}, got {self.labels.min()} to {self.labels.max()}")
+            raise DataError(
+                f"source: labels must be from 0 to {self.classes - 1}, got {self.labels.min()} to {self.labels.max()}"
+            )
 
     def __len__(self) -> int:
         return len(self.features)
