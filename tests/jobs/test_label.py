@@ -15,6 +15,7 @@ import pytest
 
 from drawn import encode, photo
 from greffon import evaluate, label, predict
+from greffon.activations import chosen_engine
 from greffon.cli import main
 from greffon.datasets import read_dataset
 from greffon.demo import write_digits
@@ -193,6 +194,29 @@ def test_the_labelled_may_lie_in_the_photos(mixed: Path, few: Path, tmp_path: Pa
     found = label(both, labelled=both / "few", out=tmp_path / "out", progress=listener, **SMALL)
     assert not any(both / "few" in one.path.parents for one in found.photos)
     assert any("12 files of" in text and "left out" in text for text in listener.warnings)
+
+
+def test_labelling_some_more_by_hand_chooses_the_same_engine(
+    mixed: Path, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Int8 is calibrated on some of the photos, and what it gives is kept for just that calibration."""
+    seen: list[list[bytes]] = []
+
+    def spy(network: Any, tap: Any, precision: Any, photos: Any, progress: Any) -> Any:
+        seen.append([path.read_bytes() for path in photos])
+        return chosen_engine(network, tap, precision, photos, progress)
+
+    monkeypatch.setattr("greffon.jobs.label.job.chosen_engine", spy)
+    more, rest = tmp_path / "more", tmp_path / "rest"
+    shutil.copytree(few, more)
+    shutil.copytree(mixed, rest)
+    label(rest, labelled=more, out=tmp_path / "out", **SMALL)
+    shutil.copy(rest / "x003-1.png", more / "1")  # copied
+    shutil.move(rest / "x005-1.png", more / "1")  # moved
+    again = label(rest, labelled=more, out=tmp_path / "out", **SMALL)
+    assert seen[0] == seen[1]
+    assert again.computed == 0
+    assert again.to_dict()["given_by_class"]["1"] == 5
 
 
 def test_one_photo_under_two_labels_is_left_out(mixed: Path, few: Path, tmp_path: Path) -> None:

@@ -114,7 +114,10 @@ def label(
         )
     paths = [*known.paths, *(many.dataset.paths[i] for i in new)]
     digests = [*few.digests, *(many.digests[i] for i in new)]
-    engine, plan = chosen_engine(network, Tap("pooled"), precision, paths, listener)
+    # In the order of their contents: a photo that was labelled meanwhile, and is now found among the few, changes nothing, so
+    # that the same engine is chosen again and what it computed is known.
+    by_content = [paths[i] for i in sorted(range(len(paths)), key=digests.__getitem__)]
+    engine, plan = chosen_engine(network, Tap("pooled"), precision, by_content, listener)
     seen = compute(paths, network, Tap("pooled"), engine, store=kept, progress=listener, digests=digests)
     for i, reason in sorted(seen.failed.items()):
         listener.warn(f"set aside: {paths[i]}: {reason}")
