@@ -1,9 +1,10 @@
 """Labels from a few labelled photos: spreading and self-training against what is learned from the few alone.
 
-    python benchmarks/labelling.py DATA... [--shots 1,2,5,10] [--draws 10] [--images 1000]
+    python benchmarks/labelling.py DATA... [--shots 1,2,5,10] [--draws 10] [--images 1000] [--keep N,N,...]
 
 So many photos of each class are drawn, with seeds 0, 1, ...; all the others are unlabelled, and their labels are looked at
-to count alone. Every method sees the same features, computed once. ``label`` is what ``greffon label`` does, every photo
+to count alone. With ``--keep 40,40,100,200,199`` so many photos of each class are left, and ``prior`` is ``label`` that is told their
+shares. Every method sees the same features, computed once. ``label`` is what ``greffon label`` does, every photo
 counted, the unsure ones by their most probable class. Of sets with more photos than ``--images`` some are drawn.
 """
 
@@ -29,7 +30,7 @@ from greffon.transfer.inductive import CANDIDATES, fit_probe
 from greffon.transfer.transductive import choose_spreading, label_by_spreading
 from record import record
 
-__all__ = ["Draw", "Photos", "interval_of_mean", "label_draw", "photos_of"]
+__all__ = ["Draw", "Photos", "interval_of_mean", "kept", "label_draw", "photos_of"]
 
 BASELINES = ("logistic", "centroid", "train")
 
@@ -67,8 +68,8 @@ def photos_of(data: Path, network: Backbone, images: int, store: Store) -> Photo
     return Photos(found.all(), dataset.labels, looked.groups[some], network.widths())
 
 
-def label_draw(photos: Photos, shots: int, seed: int, threshold: float) -> Draw:
-    """Draw so many photos of each class, and label the others."""
+def label_draw(photos: Photos, shots: int, seed: int, threshold: float, *, prior: bool = False) -> Draw:
+    """Draw so many photos of each class, and label the others; with ``prior`` once more, told the shares of their classes."""
     rng = np.random.default_rng(seed)
     y, classes = photos.labels, int(photos.labels.max()) + 1
     few = np.concatenate([rng.permutation(np.flatnonzero(y == c))[:shots] for c in range(classes)])
@@ -79,6 +80,12 @@ def label_draw(photos: Photos, shots: int, seed: int, threshold: float) -> Draw:
     told = label_by_spreading(*looks[which], spreading, groups=groups, threshold=threshold, seed=seed, progress=Silent())
     right = told.probabilities.argmax(1) == truth
     found = {"label": float(right.mean())}
+    if prior:
+        told_shares = label_by_spreading(
+            *looks[which], spreading, groups=groups, prior=np.bincount(truth, minlength=classes) / len(truth), threshold=threshold,
+            seed=seed, progress=Silent(),
+        )  # fmt: skip
+        found["prior"] = float((told_shares.probabilities.argmax(1) == truth).mean())
     known, unknown = looks[0]
     for name, kind in zip(BASELINES, ("logistic", "centroid"), strict=False):
         head = fit_head(kind, known.features, y[few], classes, 10.0)
@@ -97,6 +104,12 @@ def label_draw(photos: Photos, shots: int, seed: int, threshold: float) -> Draw:
     )
 
 
+def kept(photos: Photos, counts: Sequence[int]) -> Photos:
+    """The first so many photos of each class."""
+    some = np.sort(np.concatenate([np.flatnonzero(photos.labels == c)[:count] for c, count in enumerate(counts)]))
+    return Photos(photos.pooled[some], photos.labels[some], photos.groups[some], photos.widths)
+
+
 def interval_of_mean(values: Sequence[float]) -> tuple[float, float]:
     """The 95 % interval of the mean of several draws, by Student's t."""
     half = float(t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
@@ -109,18 +122,21 @@ def main() -> None:
     arguments.add_argument("--shots", default="1,2,5,10")
     arguments.add_argument("--draws", type=int, default=10)
     arguments.add_argument("--images", type=int, default=1000)
+    arguments.add_argument("--keep", default="")
     arguments.add_argument("--threshold", type=float, default=0.6)
     options = arguments.parse_args()
     network, store = load_backbone("vgg16"), Store()
     figures: dict[str, object] = {}
     for data in options.data:
         photos = photos_of(data, network, options.images, store)
+        if options.keep:
+            photos = kept(photos, [int(count) for count in options.keep.split(",")])
         by_shots: dict[str, object] = {}
         for shots in map(int, options.shots.split(",")):
-            draws = [label_draw(photos, shots, seed, options.threshold) for seed in range(options.draws)]
+            draws = [label_draw(photos, shots, seed, options.threshold, prior=bool(options.keep)) for seed in range(options.draws)]
             gains = {one: [100 * (d.right["label"] - d.right[one]) for d in draws] for one in BASELINES}
             by_shots[str(shots)] = {
-                "accuracy": {name: _told([100 * d.right[name] for d in draws]) for name in ("label", *BASELINES)},
+                "accuracy": {name: _told([100 * d.right[name] for d in draws]) for name in draws[0].right},
                 "gain_points": {one: _told(values) for one, values in gains.items()},
                 "gain_interval": {one: [round(end, 2) for end in interval_of_mean(values)] for one, values in gains.items()},
                 "labelled_share": _told([100 * d.labelled for d in draws]),
@@ -130,7 +146,8 @@ def main() -> None:
             }
             print(data, shots, by_shots[str(shots)], flush=True)
         figures[data.name] = {"n": len(photos.labels), "classes": int(photos.labels.max()) + 1, "draws": options.draws, "shots": by_shots}
-    record("labelling", figures, notes="per cent: mean, least and most of the draws; train is what greffon train does with the few")
+    name = "labelling_unequal" if options.keep else "labelling"
+    record(name, figures, notes="per cent: mean, least and most of the draws; train is what greffon train does with the few")
 
 
 def _told(values: Sequence[float]) -> list[float]:
