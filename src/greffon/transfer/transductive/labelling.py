@@ -26,11 +26,10 @@ __all__ = ["Labelling", "label_by_spreading"]
 #: Of the images that look like each class, the surest so many shares teach the head, one after the other.
 _SHARES = (0.2, 0.4, 0.6, 0.8)
 
-#: C of the head, for features of mean squared length 1. From 1 to 100 the results were the same within noise.
+#: C of the head, for features of mean squared length 1. From 1 to 100 it changed accuracy by a point at most, on two sets of photos.
 _STRENGTH = 10.0
 
-#: The temperature where it cannot be learned: better unsure than wrong. Of the sets of photos in the benchmark, some would
-#: need less with one photo a class, and none so much less that few photos were labelled.
+#: The temperature where it cannot be learned: better unsure than wrong. It is a guess, and the output says that it is.
 _CAUTIOUS = 2.0
 
 #: The least that a probability counts as, before its logarithm is taken.
