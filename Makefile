@@ -71,7 +71,7 @@ FASTAI := benchmarks/.venv-fastai
 # greffon and other tools turn by turn: few photos for a look, and the counts of the table, which take hours.
 SIDE := $(BIN)/python benchmarks/side_by_side.py
 
-.PHONY: bench-pass bench-memory bench-accuracy bench-finetune bench-table bench-gain
+.PHONY: bench-pass bench-memory bench-accuracy bench-finetune bench-table bench-gain bench-label
 
 bench-pass: $(READY) ## the frozen pass against the bare network
 	@$(BIN)/python benchmarks/frozen_pass.py $(DATA)/trash --images 2000
@@ -99,6 +99,10 @@ bench-table: $(READY) $(KERAS)/.installed $(FASTAI)/.installed ## the same with 
 
 bench-gain: $(READY) ## fine-tuning against feature extraction in five folds; hours, and it can be interrupted
 	@$(BIN)/python benchmarks/finetuning_accuracy.py $(DATA)/trash $(DATA)/flowers $(DATA)/photo_art/photo $(DATA)/photo_art/art_painting
+
+bench-label: $(READY) ## labels from a few labelled photos, against what is learned from the few alone
+	@$(BIN)/python benchmarks/labelling.py $(DATA)/flowers $(DATA)/trash $(DATA)/cats_dogs $(DATA)/photo_art/photo \
+		$(DATA)/photo_art/art_painting $(DATA)/weather $(DATA)/vehicles
 
 $(KERAS)/.installed:
 	@$(PYTHON) -m venv $(KERAS)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from greffon.jobs.describe import describe
     from greffon.jobs.embed import embed
     from greffon.jobs.evaluate import evaluate
+    from greffon.jobs.label import label
     from greffon.jobs.predict import predict
     from greffon.jobs.probe import probe
     from greffon.jobs.train import train
@@ -33,6 +34,7 @@ __all__ = [
     "evaluate",
     "export_weights",
     "import_weights",
+    "label",
     "list_weights",
     "load_model",
     "predict",
@@ -56,6 +58,7 @@ _HOMES = {
     "evaluate": "greffon.jobs.evaluate",
     "export_weights": "greffon.jobs.weights",
     "import_weights": "greffon.jobs.weights",
+    "label": "greffon.jobs.label",
     "list_weights": "greffon.jobs.weights",
     "load_model": "greffon.model",
     "predict": "greffon.jobs.predict",

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from drawn import encode, photo, write_classes
-from greffon.datasets import Dataset, read_dataset
+from greffon.datasets import Dataset, read_dataset, read_photos
 from greffon.errors import DataError
 
 
@@ -311,3 +311,33 @@ def test_bad_bytes(images: Path) -> None:
     pq.write_table(pa.table({"file": ["0.png"]}), images / "other.parquet")
     with pytest.raises(DataError, match="expected a column 'path', got \\['file'\\]"):
         read_dataset(images / "other.parquet")
+
+
+def test_photos_are_read_without_any_label(tmp_path: Path) -> None:
+    """Folders called train and test, or alike as domains are, mean nothing here, and no file beside them is passed over."""
+    write_classes(tmp_path / "all" / "train", {"cat": 1, "dog": 1})
+    write_classes(tmp_path / "all" / "test", {"cat": 1, "dog": 1})
+    (tmp_path / "all" / "beside.png").write_bytes(encode(photo(9)))
+    (tmp_path / "all" / "list.txt").write_text("x")
+    found = read_photos(tmp_path / "all")
+    assert set(found.paths) == set((tmp_path / "all").rglob("*.png"))
+    assert (set(found.labels.tolist()), found.classes, set(found.splits), set(found.domains)) == ({-1}, (), {""}, {""})
+    assert "the names of 4 folders" in found.notes[0]
+    assert "1 files are no images" in found.notes[1]
+    apart = read_photos(tmp_path / "all", apart=tmp_path / "all" / "test")
+    assert set(apart.paths) == {path for path in found.paths if "test" not in path.relative_to(tmp_path).parts}
+    assert "2 files of" in apart.notes[0]
+    table = tmp_path / "list.csv"
+    table.write_text("path,label,split\nall/beside.png,cat,test\n")
+    listed = read_photos(table)
+    assert (listed.labels.tolist(), listed.classes, listed.splits) == ([-1], (), ("",))
+
+
+def test_no_photos_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name, said in (("empty", "holds no image files"), ("nowhere", "there is no such file or folder")):
+        with pytest.raises(DataError, match=said):
+            read_photos(tmp_path / name)
+    write_classes(tmp_path / "all", {"cat": 1})
+    with pytest.raises(DataError, match="holds no image files"):
+        read_photos(tmp_path / "all", apart=tmp_path / "all" / "cat")

@@ -29,6 +29,7 @@ __all__ = [
     "describe",
     "embed",
     "evaluate",
+    "label",
     "main",
     "predict",
     "probe",
@@ -319,6 +320,40 @@ def embed(
         result = job(data, out=out, backbone=backbone, weights=weights, size=size, stages=stages, pool=pool,
                      precision=precision, progress=progress)  # fmt: skip
     print(f"{result.file}: {result.images} rows of {result.features} features")
+
+
+@app.command()
+def label(
+    photos: Annotated[Path, typer.Argument(help="Photos without labels: a folder, however deep, or a table.")],
+    labelled: Annotated[Path, typer.Option(help="A few labelled ones of the same kind: a folder per class, or a table.")],
+    out: Annotated[Path, typer.Option(help="The folder to write: labels.csv, dataset.csv, labels.html, model/.")],
+    backbone: _Backbone = "vgg16",
+    weights: _Weights = None,
+    size: _Size = 0,
+    threshold: Annotated[float, typer.Option(help="How probable a label must be to be given; others are left open.")] = 0.6,
+    prior: Annotated[str, typer.Option(help="Shares of the classes among the photos, where known: cat=0.7,dog=0.3.")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same labels.")] = 0,
+    precision: _Precision = "auto",
+    as_json: _Json = False,
+    quiet: _Quiet = False,
+) -> None:
+    """Label photos from a few labelled ones, and leave the unsure ones open.
+
+    Example: greffon label photos/ --labelled few/ --out labelled
+    """
+    from greffon.cli.reading import named_shares_of
+    from greffon.cli.terminal import label_lines
+    from greffon.cli.terminal import out as console
+    from greffon.jobs.label import label as job
+
+    with listener(quiet) as progress:
+        result = job(photos, labelled=labelled, out=out, backbone=backbone, weights=weights, size=size, threshold=threshold,
+                     prior=named_shares_of("--prior", prior), seed=seed, precision=precision, progress=progress)  # fmt: skip
+    if as_json:
+        print(json.dumps(result.to_dict(), ensure_ascii=False))
+        return
+    for line in label_lines(result):
+        console().print(line, markup=False) if isinstance(line, str) else console().print(line)
 
 
 @app.command()

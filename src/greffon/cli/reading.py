@@ -6,7 +6,7 @@ import math
 
 from greffon.errors import OptionError
 
-__all__ = ["bytes_of", "number_of", "shares_of"]
+__all__ = ["bytes_of", "named_shares_of", "number_of", "shares_of"]
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
@@ -44,3 +44,19 @@ def shares_of(option: str, text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise OptionError(f"{option} must be three numbers such as 0.7,0.15,0.15, got {text!r}") from error
+
+
+def named_shares_of(option: str, text: str) -> dict[str, float] | None:
+    """``cat=0.7,dog=0.3``: shares by name; None for nothing. Raises OptionError."""
+    if not text.strip():
+        return None
+    found: dict[str, float] = {}
+    try:
+        for part in text.split(","):
+            name, _, share = part.rpartition("=")
+            if not name.strip() or name.strip() in found:
+                raise ValueError
+            found[name.strip()] = float(share)
+    except ValueError as error:
+        raise OptionError(f"{option} must be a share of each class such as cat=0.7,dog=0.3, got {text!r}") from error
+    return found

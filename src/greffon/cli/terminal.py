@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from greffon.evaluation import Evaluation
     from greffon.jobs.compare import CompareResult
     from greffon.jobs.evaluate import Difference
+    from greffon.jobs.label import LabelResult
     from greffon.jobs.probe import ProbeResult
     from greffon.jobs.train import TrainResult
     from greffon.transfer.inductive import Search
@@ -29,6 +30,7 @@ __all__ = [
     "description_table",
     "difference_line",
     "evaluation_tables",
+    "label_lines",
     "listener",
     "out",
     "search_lines",
@@ -207,6 +209,35 @@ def train_summary(result: TrainResult) -> list[Any]:
     lines += search_lines(model.training.get("search"))
     if result.evaluation is not None:
         lines += [*evaluation_tables(result.evaluation), accuracy_line(result.evaluation)]
+    return lines
+
+
+def label_lines(result: LabelResult) -> list[Any]:
+    """What is printed after photos were labelled."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    figures, table = result.to_dict(), Table()
+    table.add_column("class")
+    for name in ("given", "labelled", "left open, most like it"):
+        table.add_column(name, justify="right")
+    for name in result.classes:
+        left = sum(photo.best == name and photo.decided.startswith("unsure") for photo in result.photos)
+        table.add_row(escape(name), str(figures["given_by_class"][name]), str(figures["labelled_by_class"][name]), str(left))
+    lines: list[Any] = [table, f"{figures['labelled']} photos labelled, {figures['unsure']} left open"
+                        + (f", {figures['given']} given already" if figures["given"] else "")
+                        + (f", {len(figures['unreadable'])} unreadable" if figures["unreadable"] else "")]  # fmt: skip
+    held = figures["held_out"]
+    if figures["calibrated"]:
+        lines.append(f"held-out labelled photos: {_percent(held['accuracy'])} of {held['n']} named rightly"
+                     f" (95 % interval {_interval(held['accuracy_interval'])})")  # fmt: skip
+        if held["labelled"]:
+            lines.append(f"  of the {held['labelled']} sure ones among them: {_percent(held['accuracy_of_labelled'])}"
+                         f" ({_interval(held['accuracy_of_labelled_interval'])})")  # fmt: skip
+    else:
+        lines.append("confidences are not calibrated, and are kept low: the labelled photos are too few to hold some out")
+    lines.append(f"look: {result.folder / 'labels.html'}    train on: {result.folder / 'dataset.csv'}    model: {result.folder / 'model'}"
+                 f"    {result.seconds:.1f} s")  # fmt: skip
     return lines
 
 

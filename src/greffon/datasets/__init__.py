@@ -2,7 +2,7 @@
 
 from greffon.datasets.finding import find_images
 from greffon.datasets.folding import scan_for_folds
-from greffon.datasets.reading import read_dataset
+from greffon.datasets.reading import read_dataset, read_photos
 from greffon.datasets.scanning import Facts, FactsBook, Scan, near_duplicate_groups, scan
 from greffon.datasets.splitting import apportion, folds, split
 from greffon.datasets.value import SPLITS, Dataset
@@ -18,6 +18,7 @@ __all__ = [
     "folds",
     "near_duplicate_groups",
     "read_dataset",
+    "read_photos",
     "scan",
     "scan_for_folds",
     "split",

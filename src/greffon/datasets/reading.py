@@ -6,6 +6,7 @@ import csv
 import io
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from greffon.datasets.value import Dataset
 from greffon.errors import DataError
 
-__all__ = ["read_dataset"]
+__all__ = ["read_dataset", "read_photos"]
 
 _SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
                 "test": "test", "testing": "test"}  # fmt: skip
@@ -71,6 +72,51 @@ def read_dataset(data: Path | str, *, labelled: bool = True) -> Dataset:
     elif not len(dataset):
         raise DataError(f"{path}: holds no image files.", hint="Are the images somewhere below another folder?")
     return dataset
+
+
+def read_photos(photos: Path | str, *, apart: Path | None = None) -> Dataset:
+    """Every image file of a folder, however deep, or of a table: without labels, roles and domains.
+
+    Parameters
+    ----------
+    photos
+        A folder, or a table as ``read_dataset`` takes it; its other columns are not looked at.
+    apart
+        A folder whose files are left out, where it lies in the other one.
+
+    Raises
+    ------
+    DataError
+        Nothing there, or no image files.
+    """
+    try:
+        path = Path(photos).expanduser()
+        is_folder = path.is_dir()
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"{photos}: cannot be looked at ({getattr(error, 'strerror', '') or error})") from error
+    if not is_folder:
+        table = read_dataset(path, labelled=False)
+        blank = ("",) * len(table)
+        return replace(table, labels=np.full(len(table), -1), classes=(), splits=blank, domains=blank)
+    walk = _Walk()
+    files = list(walk.below(path))
+    notes = []
+    if apart is not None:
+        outer = Path(os.path.realpath(apart))
+        lies = {folder: Path(os.path.realpath(folder)).is_relative_to(outer) for folder in {file.parent for file in files}}
+        left = [file for file in files if not lies[file.parent]]
+        if len(left) < len(files):
+            notes.append(f"{len(files) - len(left)} files of {apart}, which lies in {path}, are left out")
+        files = left
+    below = len({file.parent for file in files} - {path})
+    if below:
+        notes.append(f"the names of {below} folders in {path} are not looked at: no label is taken from them")
+    if walk.other:
+        notes.append(f"{walk.other} files are no images by their names, and are passed over")
+    if not files:
+        fault = next((reason for folder, reason in walk.set_aside if folder == path), "")
+        raise DataError(f"{path}: {fault or 'holds no image files'}", hint="Are the photos somewhere else?")
+    return _dataset(path, [(file, "", "", "") for file in files], [], notes, walk.set_aside)
 
 
 def _with_note(dataset: Dataset, note: str) -> Dataset:

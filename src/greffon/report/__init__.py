@@ -1,11 +1,13 @@
 """What a person looks at: one HTML file, and pictures of results."""
 
+from greffon.report.labelling import labelling_report
 from greffon.report.page import train_report
 from greffon.report.plots import learning_curves, plot_comparison, plot_depths, plot_search, rate_finder
 from greffon.report.results import check_results_folder, write_results
 
 __all__ = [
     "check_results_folder",
+    "labelling_report",
     "learning_curves",
     "plot_comparison",
     "plot_depths",

@@ -14,8 +14,11 @@ from greffon.transfer.transductive.aligning import coral, per_domain, subspace_a
 from greffon.transfer.transductive.choosing import VOTERS, Adapted, Evidence, adapt_features
 from greffon.transfer.transductive.domains import Labelled, Unlabelled
 from greffon.transfer.transductive.graphs import LabelPropagation, ManifoldAlignment, a_distance
+from greffon.transfer.transductive.labelling import Labelling, label_by_spreading
 from greffon.transfer.transductive.methods import LOOKS, METHODS, Domains, look_at
 from greffon.transfer.transductive.mixtures import ShiftedMixture
+from greffon.transfer.transductive.spreading import class_mass_normalised, influence, neighbour_graph, spread
+from greffon.transfer.transductive.spreading_choice import GRID, Spreading, choose_spreading, class_prior
 from greffon.transfer.transductive.structured import SelfTraining, StructuredPrediction, surest
 from greffon.transfer.transductive.transport import OptimalTransport, has_pot
 from greffon.transfer.transductive.validating import (
@@ -26,6 +29,7 @@ from greffon.transfer.transductive.validating import (
 )
 
 __all__ = [
+    "GRID",
     "LOOKS",
     "METHODS",
     "VOTERS",
@@ -35,28 +39,37 @@ __all__ = [
     "Evidence",
     "FeatureMethod",
     "JointDistributions",
-    "Labelled",
     "LabelPropagation",
+    "Labelled",
+    "Labelling",
     "ManifoldAlignment",
     "OptimalTransport",
     "PerDomainStatistics",
     "SelfTraining",
     "ShiftedMixture",
     "SourceOnly",
+    "Spreading",
     "StructuredPrediction",
     "SubspaceAlignment",
     "TransferComponents",
     "Unlabelled",
     "a_distance",
     "adapt_features",
+    "choose_spreading",
+    "class_mass_normalised",
+    "class_prior",
     "consensus",
     "coral",
     "density_ratio",
     "has_pot",
+    "influence",
     "information_maximisation",
+    "label_by_spreading",
     "look_at",
+    "neighbour_graph",
     "per_domain",
     "soft_neighbourhood_density",
+    "spread",
     "subspace_alignment",
     "surest",
     "transfer_components",
