@@ -125,7 +125,7 @@ class TargetStream:
 
     def groups(self, stage: int) -> list[Group]:
         """The parameters of the method's own module."""
-        rate, decay = self._recipe.head_learning_rate, self._recipe.weight_decay
+        rate, decay = self._recipe.learning_rate, self._recipe.weight_decay
         plain = tuple(p for p in self.own.parameters() if p.ndim <= 1)
         decayed = tuple(p for p in self.own.parameters() if p.ndim > 1)
         return [Group(stage, rate, one, some) for one, some in ((decay, decayed), (0.0, plain)) if some]
