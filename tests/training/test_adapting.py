@@ -142,10 +142,11 @@ def test_labels_that_a_method_gives_come_back_with_their_images() -> None:
         if done == 0:  # nothing has been trained since the look, and nothing is drawn but the view, of which there is one
             assert torch.allclose(target.features.detach(), looks[-1][target.labels], atol=1e-4)
             assert sorted(target.labels.tolist()) == list(range(8))
-        return target.features.square().mean()
+        return target.features.square().mean() + (target.logits - torch.tensor([1.0, 0.0, 0.0])).square().mean()
 
     drawn, _, _ = held(NETWORK, CUT, views=1)
-    grown, told = run(Objective(loss, relabel=relabel, trains_head=False, labelled=False), source=drawn)
+    recipe = replace(RECIPE, balanced=True, mix="mixup")  # of labelled images, of which there are none
+    grown, told = run(Objective(loss, relabel=relabel, trains_head=False, labelled=False), recipe, source=drawn)
     assert len(looks) == RECIPE.epochs
     assert not grown.head.weight.any()
     assert told.history[-1].loss == told.history[-1].target.loss < told.history[1].loss  # type: ignore[union-attr, operator]
@@ -257,6 +258,19 @@ def test_validation_is_told_of_and_does_not_choose() -> None:
     assert [row.log_loss is not None for row in told.history] == [True] * 4
     assert told.best_epoch == RECIPE.epochs
     assert len(drawn.maps)
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.6])
+def test_the_target_is_judged_by_what_is_kept(ema: float) -> None:
+    """Its plain images, without dropout, with the statistics that go with the model; of the average where there is one."""
+    drawn, _, _ = held(NETWORK, CUT)
+    grown, told = run(Objective(nothing), replace(RECIPE, dropout=0.5, batch_norm="trained", ema=ema))
+    with torch.no_grad():
+        logits = grown.eval()(torch.from_numpy(drawn.maps[0, TARGET]))
+    row, wanted = told.history[-1].target, judge_target(logits, None, [])
+    assert row is not None
+    assert (row.information, row.density) == pytest.approx((wanted.information, wanted.density), rel=1e-4)
+    assert row.loss == 0
 
 
 def logits_of(classes: list[int], count: int = 4, sure: float = 5.0) -> Tensor:

@@ -77,7 +77,7 @@ def fit(
         Told of every epoch; training stops where it answers True.
     adaptation
         A target without labels, and what is to be made small with it. In every step as many of its images come as
-        labelled ones; where there are none of these, an epoch is every image of the target once.
+        labelled ones; where there are none of these, an epoch is every image of the target once. Its images are not mixed.
 
     Raises
     ------
@@ -194,7 +194,8 @@ class _Run:
         self._both = self._fabric.setup_module(_Both(grown)) if adaptation is not None else None
         self._positions = np.zeros(0, np.int64) if adaptation is None else adaptation.target
         self.images = len(train) or len(self._positions)
-        self._weights = class_weights(train.labels, self._classes).to(self._fabric.device) if recipe.balanced else None
+        balanced = recipe.balanced and len(train) > 0
+        self._weights = class_weights(train.labels, self._classes).to(self._fabric.device) if balanced else None
         self._pretrained = list(grown.span.parameters())
         self._start = [p.detach().clone() for p in self._pretrained] if recipe.l2_sp else []
         self._average = copy.deepcopy(grown).requires_grad_(False).eval() if recipe.ema else None

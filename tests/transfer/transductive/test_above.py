@@ -226,7 +226,7 @@ def test_methods_are_frozen_and_their_numbers_are_json(name: str) -> None:
 
     method = ABOVE[name]
     assert json.loads(json.dumps(asdict(method)))
-    first = fields(method)[0].name  # type: ignore[arg-type]
+    first = fields(method)[0].name
     with pytest.raises(FrozenInstanceError):
         setattr(method, first, 0)
 
