@@ -1,24 +1,32 @@
 """The gradient loop over stored activations, and what it is made of."""
 
+from greffon.training.adapting import Adaptation, Objective, Seen
 from greffon.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from greffon.training.finder import RateCurve, find_rate
 from greffon.training.grown import Grown
-from greffon.training.loop import EpochRow, Samples, Trained, class_weights, fit
+from greffon.training.judging import Keep, TargetRow, judge_target
+from greffon.training.loop import fit
 from greffon.training.recipe import Recipe
 from greffon.training.source import FirstViews, RecomputedViews, Source, StoredViews, as_tensor
+from greffon.training.values import EpochRow, Samples, Trained, class_weights
 from greffon.training.winograd import WinogradConv2d, can_be_winograd, winograd_convolutions
 
 __all__ = [
+    "Adaptation",
     "Checkpoint",
     "EpochRow",
     "FirstViews",
     "Grown",
+    "Keep",
+    "Objective",
     "RateCurve",
     "Recipe",
     "RecomputedViews",
     "Samples",
+    "Seen",
     "Source",
     "StoredViews",
+    "TargetRow",
     "Trained",
     "WinogradConv2d",
     "as_tensor",
@@ -26,6 +34,7 @@ __all__ = [
     "class_weights",
     "find_rate",
     "fit",
+    "judge_target",
     "load_checkpoint",
     "save_checkpoint",
     "winograd_convolutions",

@@ -14,11 +14,12 @@ from torch.nn import functional
 from greffon.errors import OptionError
 from greffon.losses import classification_loss
 from greffon.progress import Progress
+from greffon.training.fabric import make_fabric
 from greffon.training.groups import keep_statistics, make_optimizer, parameter_groups
 from greffon.training.grown import Grown
-from greffon.training.loop import Samples, class_weights, make_fabric
 from greffon.training.recipe import Recipe
 from greffon.training.source import Source
+from greffon.training.values import Samples, class_weights
 from greffon.training.winograd import winograd_convolutions
 
 __all__ = ["RateCurve", "find_rate"]

@@ -64,7 +64,11 @@ class Grown(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, c, h, w) to (n, classes)."""
-        return self.head(self.dropout(self.features(x)))
+        return self.scores(self.features(x))
+
+    def scores(self, features: Tensor) -> Tensor:
+        """``features``, (n, d), to (n, classes)."""
+        return self.head(self.dropout(features))
 
     def features(self, x: Tensor) -> Tensor:
         """(n, c, h, w) to what the linear layer sees, float32 (n, d)."""

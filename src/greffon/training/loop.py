@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import copy
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, final
 
@@ -17,81 +16,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from greffon.errors import ModelError
+from greffon.errors import DataError, ModelError, OptionError
 from greffon.heads import fit_temperature, softmax
 from greffon.losses import classification_loss, l2_sp
 from greffon.metrics import log_loss
 from greffon.progress import Progress
+from greffon.training.adapting import Adaptation, TargetStream
 from greffon.training.checkpoint import Checkpoint, flat_optimizer, load_checkpoint, load_optimizer, save_checkpoint
+from greffon.training.fabric import make_fabric, scores_of
 from greffon.training.groups import keep_statistics, make_optimizer, parameter_groups, train_top
 from greffon.training.grown import Grown
+from greffon.training.judging import TargetRow, is_better
 from greffon.training.mixing import mixed
 from greffon.training.recipe import Recipe
 from greffon.training.schedule import rate_factor, trained_stages
 from greffon.training.source import Source
+from greffon.training.values import EpochRow, Samples, Trained, class_weights
 from greffon.training.winograd import winograd_convolutions
 
-__all__ = ["EpochRow", "Samples", "Trained", "class_weights", "fit", "make_fabric", "scores_of"]
-
-
-@final
-@dataclass(frozen=True, slots=True, eq=False)
-class Samples:
-    """Images by their position in the source, int64 (n,), and their classes, int64 (n,)."""
-
-    positions: np.ndarray
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class EpochRow:
-    """One epoch; epoch 0 is before the first. Without a validation split its two figures are None.
-
-    ``log_loss`` is in nats, after division of the scores by the temperature that makes it least, so that it tells how
-    well the classes are told apart, and not how loudly.
-    """
-
-    epoch: int
-    loss: float | None
-    accuracy: float | None
-    log_loss: float | None
-    learning_rate: float
-    stages: int
-    seconds: float
-
-
-@final
-@dataclass(frozen=True, slots=True, eq=False)
-class Trained:
-    """What a run ended with.
-
-    Parameters
-    ----------
-    state
-        The tensors of the best epoch, by the names of ``Grown``.
-    history
-        From epoch 0 on.
-    best_epoch
-        Of the least validated log-loss, or the last one where nothing is validated.
-    stopped
-        Why it ended before its last epoch, or "".
-    """
-
-    state: Mapping[str, Tensor]
-    history: tuple[EpochRow, ...]
-    best_epoch: int
-    stopped: str
-
-
-def class_weights(labels: np.ndarray, classes: int) -> Tensor:
-    """n / (c n_k) for each class k with images, and 0 for one without: float32 (classes,), as scikit-learn's "balanced"."""
-    counts = np.bincount(labels, minlength=classes)
-    present = int((counts > 0).sum())
-    return torch.from_numpy(np.where(counts > 0, len(labels) / (present * np.maximum(counts, 1)), 0).astype(np.float32))
+__all__ = ["fit"]
 
 
 def fit(
@@ -106,6 +49,7 @@ def fit(
     checkpoint: Path | None = None,
     resume: bool = False,
     watch: Callable[[EpochRow], bool] | None = None,
+    adaptation: Adaptation | None = None,
 ) -> Trained:
     """Train the stages above a cut and the head. The module ends in its best state.
 
@@ -119,7 +63,8 @@ def fit(
     source
         Where the activations are.
     train, val
-        The images. ``val`` alone decides which epoch is the best; where there is none, the last one is.
+        The images. ``val`` alone decides which epoch is the best; where there is none, the last one is. With an
+        adaptation, ``train`` may be empty, and ``val`` is told of and decides nothing.
     recipe
         What to do.
     configuration
@@ -130,15 +75,21 @@ def fit(
         Go on from the checkpoint, if there is one.
     watch
         Told of every epoch; training stops where it answers True.
+    adaptation
+        A target without labels, and what is to be made small with it. In every step as many of its images come as
+        labelled ones; where there are none of these, an epoch is every image of the target once. Its images are not mixed.
 
     Raises
     ------
+    DataError, OptionError
+        The adaptation cannot be done with these images, or this recipe.
     ModelError
         The checkpoint is damaged, or of another configuration; or the pretrained stages give no finite numbers.
     StoreError
         The checkpoint cannot be written, or activations have gone. The last checkpoint stays.
     """
-    run = _Run(grown, source, train, val, recipe, progress, {} if configuration is None else configuration)
+    _check(train, recipe, adaptation)
+    run = _Run(grown, source, train, val, recipe, progress, {} if configuration is None else configuration, adaptation)
     seeds = torch.random.fork_rng(devices=range(torch.cuda.device_count()))
     with seeds, torch.backends.cudnn.flags(benchmark=False, deterministic=True):
         known = load_checkpoint(checkpoint, run.configuration) if checkpoint is not None and resume else None
@@ -153,7 +104,7 @@ def fit(
         else:
             run.begin()
         left = recipe.epochs - len(run.history) + 1
-        progress.begin("Training", max(1, left) * len(train))
+        progress.begin("Training", max(1, left) * run.images)
         try:
             while len(run.history) <= recipe.epochs and not run.stopped:
                 row = run.epoch(len(run.history) - 1)
@@ -169,6 +120,19 @@ def fit(
     return Trained(run.best, tuple(run.history), run.best_epoch, run.stopped)
 
 
+def _check(train: Samples, recipe: Recipe, adaptation: Adaptation | None) -> None:
+    if adaptation is None:
+        return
+    if adaptation.objective.labelled != bool(len(train)):
+        wanted = "labelled images to learn from" if adaptation.objective.labelled else "the target alone, and no labelled images"
+        raise DataError(f"this method of adaptation takes {wanted}, got {len(train)}")
+    if recipe.gradual and not adaptation.objective.trains_head:
+        raise OptionError(f"Recipe: gradual must be 0 where the head is not trained, got {recipe.gradual}")
+    if recipe.patience:
+        raise OptionError(f"Recipe: patience must be 0 for adaptation, got {recipe.patience}",
+                          hint="Validation is of the source, and does not tell when the target is learned.")  # fmt: skip
+
+
 #: Gradients of the loss by a score that are taken for nothing. Once an image is learned, those of the wrong classes go down to
 #: 1e-40, and with such numbers processors are slow: on cats and dogs the tenth epoch took 17.5 s, and takes 10 without them.
 #: AdamW's own epsilon is 1e-8.
@@ -177,6 +141,20 @@ _DUST = 1e-10
 
 def _without_dust(gradient: Tensor) -> Tensor:
     return torch.where(gradient.abs() < _DUST, torch.zeros_like(gradient), gradient)
+
+
+@final
+class _Both(nn.Module):
+    """Features and scores in one pass: what a method of adaptation sees of a ``Grown``."""
+
+    def __init__(self, grown: Grown) -> None:
+        super().__init__()
+        self.grown = grown
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, c, h, w) to (n, d) and (n, classes)."""
+        features = self.grown.features(x)
+        return features, self.grown.scores(features)
 
 
 @final
@@ -192,6 +170,7 @@ class _Run:
         recipe: Recipe,
         progress: Progress,
         about: Mapping[str, Any],
+        adaptation: Adaptation | None,
     ) -> None:
         self.configuration = about
         self.history: list[EpochRow] = []
@@ -206,10 +185,17 @@ class _Run:
             winograd_convolutions(grown.span)
         grown.requires_grad_(True)
         self._groups = parameter_groups(grown, recipe)
-        optimizer = make_optimizer(self._groups, recipe)
         self._fabric = make_fabric(recipe.precision)
+        self._target = None if adaptation is None else TargetStream(adaptation, grown, source, recipe, self._fabric)
+        if self._target is not None:
+            self._groups += self._target.groups(len(grown.span.stages))
+        optimizer = make_optimizer(self._groups, recipe)
         self._module, self._optimizer = self._fabric.setup(grown, optimizer)
-        self._weights = class_weights(train.labels, self._classes).to(self._fabric.device) if recipe.balanced else None
+        self._both = self._fabric.setup_module(_Both(grown)) if adaptation is not None else None
+        self._positions = np.zeros(0, np.int64) if adaptation is None else adaptation.target
+        self.images = len(train) or len(self._positions)
+        balanced = recipe.balanced and len(train) > 0
+        self._weights = class_weights(train.labels, self._classes).to(self._fabric.device) if balanced else None
         self._pretrained = list(grown.span.parameters())
         self._start = [p.detach().clone() for p in self._pretrained] if recipe.l2_sp else []
         self._average = copy.deepcopy(grown).requires_grad_(False).eval() if recipe.ema else None
@@ -217,11 +203,11 @@ class _Run:
     def begin(self) -> None:
         """Look at the validation images before the first step: whatever goes wrong later, this much is in hand."""
         began = time.perf_counter()
-        accuracy, loss = self._validate()
-        if not self._is_sound(loss):
+        (accuracy, loss), seen = self._validate(), self._judge_target()
+        if not self._is_sound(loss, seen):
             raise ModelError("the pretrained stages above the cut give numbers that are not finite",
                              hint="Choose other weights, another cut (--unfreeze), or --keep float32.")  # fmt: skip
-        self.history.append(EpochRow(0, None, accuracy, loss, 0.0, 0, time.perf_counter() - began))
+        self.history.append(EpochRow(0, None, accuracy, loss, 0.0, 0, time.perf_counter() - began, seen))
         self._keep_best(0)
 
     def epoch(self, number: int) -> EpochRow | None:
@@ -231,36 +217,47 @@ class _Run:
         torch.manual_seed(int(rng.integers(2**62)))
         stages = trained_stages(number, len(self._grown.span.stages), recipe.gradual)
         train_top(self._grown, stages)
+        if self._target is not None and self._both is not None:
+            self._grown.head.requires_grad_(self._target.adaptation.objective.trains_head)
+            self._target.begin_epoch(self._both)
         self._module.train()
         keep_statistics(self._grown, 0 if recipe.batch_norm == "frozen" else stages)
         order = rng.permutation(len(self._train))
         views = rng.integers(0, self._source.views, len(self._train))
         # Parts of nearly one size: no last batch of one image.
-        parts = np.array_split(np.arange(len(order)), math.ceil(len(order) / recipe.batch))
+        parts = np.array_split(np.arange(self.images), math.ceil(self.images / recipe.batch))
+        steps, drawn = recipe.epochs * len(parts), [] if self._target is None else self._target.draw(number, [len(p) for p in parts])
+        wanted = [[(self._train.positions[order[p]], views[p])] if len(order) else [] for p in parts]
+        for some, (which, looks) in zip(wanted, drawn, strict=False):
+            some.append((self._positions[which], looks))
         total = 0.0
-        for step, (part, x) in enumerate(self._batches([(self._train.positions[order[p]], views[p]) for p in parts], parts)):
-            factor = rate_factor(number * len(parts) + step, recipe.epochs * len(parts), recipe.warmup)
-            loss = self._step(x, self._train.labels[order[part]], factor, rng)
+        for step, (part, given) in enumerate(zip(parts, self._batches(wanted), strict=True)):
+            at = number * len(parts) + step
+            labels = self._train.labels[order[part]] if len(order) else np.zeros(0, np.int64)
+            which = drawn[step][0] if drawn else None
+            loss = self._step(given, labels, which, at / steps, rate_factor(at, steps, recipe.warmup), rng)
             if not math.isfinite(loss):
                 return self._give_up(f"the loss was {loss} in epoch {number + 1}")
             total += loss * len(part)
             self._progress.advance(len(part))
-        accuracy, log_loss_now = self._validate()
-        if not self._is_sound(log_loss_now):
+        (accuracy, log_loss_now), seen = self._validate(), self._judge_target()
+        if not self._is_sound(log_loss_now, seen):
             return self._give_up(f"the scores were no numbers after epoch {number + 1}")
-        rate = recipe.learning_rate * rate_factor(number * len(parts), recipe.epochs * len(parts), recipe.warmup)
+        rate = recipe.learning_rate * rate_factor(number * len(parts), steps, recipe.warmup)
         seconds = time.perf_counter() - began
-        row = EpochRow(number + 1, total / len(order), accuracy, log_loss_now, rate, stages, seconds)
+        row = EpochRow(number + 1, total / self.images, accuracy, log_loss_now, rate, stages, seconds, seen)
         self.history.append(row)
         self._judge(row)
         told = "" if accuracy is None else f", validation: {100 * accuracy:.1f} %, log-loss {log_loss_now:.3f}"
         self._progress.say(f"epoch {row.epoch}: loss {row.loss:.3f}{told}  ({seconds:.1f} s)")
         return row
 
-    def _is_sound(self, validated: float | None) -> bool:
+    def _is_sound(self, validated: float | None, seen: TargetRow | None) -> bool:
         """Whether the scores are numbers: the last step of an epoch can ruin weights, and no loss tells of it."""
-        if validated is not None:
-            return math.isfinite(validated)
+        if self._target is not None and seen is None:
+            return False
+        if validated is not None or seen is not None:
+            return validated is None or math.isfinite(validated)
         scores = scores_of(self._judged, self._source, self._train.positions[:32], self._fabric.device)
         return bool(np.isfinite(scores).all())
 
@@ -276,18 +273,30 @@ class _Run:
         """What is validated and kept."""
         return self._module if self._average is None else self._average
 
-    def _step(self, x: Tensor, labels: np.ndarray, factor: float, rng: np.random.Generator) -> float:
+    def _step(
+        self, given: list[Tensor], labels: np.ndarray, which: np.ndarray | None, done: float, factor: float, rng: np.random.Generator
+    ) -> float:
+        """One step with the labelled images, and with those of the target after them if ``which`` names any; its loss."""
         recipe, device = self._recipe, self._fabric.device
         targets = functional.one_hot(torch.from_numpy(labels), self._classes).float().to(device)
-        x = x.to(device)
-        if recipe.mix != "none":
-            x, targets = mixed(x, targets, recipe.mix, recipe.mix_alpha, rng)
+        given = [x.to(device) for x in given]
+        if recipe.mix != "none" and len(labels):
+            given[0], targets = mixed(given[0], targets, recipe.mix, recipe.mix_alpha, rng)
         for told, group in zip(self._optimizer.param_groups, self._groups, strict=True):
             told["lr"] = group.learning_rate * factor
         self._optimizer.zero_grad(set_to_none=True)
-        logits = self._module(x)
-        loss = classification_loss(logits, targets, class_weights=self._weights, label_smoothing=recipe.label_smoothing)
-        value = loss.item()
+        if self._target is None or self._both is None or which is None:
+            logits = self._module(given[0])
+            loss = self._classified(logits, targets)
+            value = loss.item()
+        else:
+            features, logits = self._both(torch.cat(given))
+            loss = self._target.loss(features, logits, which, done)
+            value = loss.item()
+            if len(labels):
+                classified = self._classified(logits[: len(labels)], targets)
+                # What is told is how well the labelled images are learned; the other part stands in the target's row.
+                loss, value = loss + classified, classified.item() if math.isfinite(value) else value
         if not math.isfinite(value):
             return value
         logits.register_hook(_without_dust)
@@ -299,6 +308,9 @@ class _Run:
         self._optimizer.step()
         self._follow()
         return value
+
+    def _classified(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return classification_loss(logits, targets, class_weights=self._weights, label_smoothing=self._recipe.label_smoothing)
 
     def _follow(self) -> None:
         """The moving average goes one step after the weights; what is counted and not learned is taken over."""
@@ -318,9 +330,23 @@ class _Run:
         right = probabilities.argmax(1) == self._val.labels
         return float(right.mean()), log_loss(self._val.labels, probabilities)
 
+    def _judge_target(self) -> TargetRow | None:
+        if self._target is None or self._both is None:
+            return None
+        network = self._both if self._average is None or not self.history else _Both(self._average)
+        return self._target.judge(network, [row.target for row in self.history if row.target is not None])
+
     def _judge(self, row: EpochRow) -> None:
-        best = self.history[self.best_epoch].log_loss
-        if best is None or row.log_loss is None or row.log_loss < best:
+        if row.target is not None and self._target is not None:
+            best = self.history[self.best_epoch].target
+            if best is None or is_better(row.target, best, self._target.adaptation.keep):
+                self._keep_best(row.epoch)
+            if row.target.collapsed:
+                kept = f"epoch {self.best_epoch} is kept"
+                self._progress.warn(f"epoch {row.epoch}: classes have vanished from the answers for the target; {kept}")
+            return
+        best_loss = self.history[self.best_epoch].log_loss
+        if best_loss is None or row.log_loss is None or row.log_loss < best_loss:
             self._keep_best(row.epoch)
         elif self._recipe.patience and row.epoch - self.best_epoch >= self._recipe.patience:
             self.stopped = f"no better validation in {self._recipe.patience} epochs"
@@ -330,16 +356,18 @@ class _Run:
         self.best = {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
         self.best_epoch = epoch
 
-    def _batches(
-        self, wanted: list[tuple[np.ndarray, np.ndarray]], parts: list[np.ndarray]
-    ) -> Iterator[tuple[np.ndarray, Tensor]]:
-        """Batches in their order; the next one is read while one is trained on."""
+    def _batches(self, wanted: list[list[tuple[np.ndarray, np.ndarray]]]) -> Iterator[list[Tensor]]:
+        """What each step asks for, in its order; the next is read while one is trained on."""
+
+        def read(asked: list[tuple[np.ndarray, np.ndarray]]) -> list[Tensor]:
+            return [self._source.batch(*one) for one in asked]
+
         with ThreadPoolExecutor(1, "greffon-read") as pool:
-            ahead = [pool.submit(self._source.batch, *one) for one in wanted[:1]]
-            for number, part in enumerate(parts):
+            ahead = [pool.submit(read, one) for one in wanted[:1]]
+            for number in range(len(wanted)):
                 if number + 1 < len(wanted):
-                    ahead.append(pool.submit(self._source.batch, *wanted[number + 1]))
-                yield part, ahead.pop(0).result()
+                    ahead.append(pool.submit(read, wanted[number + 1]))
+                yield ahead.pop(0).result()
 
     # --- the checkpoint -------------------------------------------------------------------------------------------
 
@@ -350,6 +378,8 @@ class _Run:
         tensors |= {f"optimizer.{name}": tensor for name, tensor in flat_optimizer(self._optimizer).items()}
         if self._average is not None:
             tensors |= {f"average.{name}": tensor for name, tensor in self._average.state_dict().items()}
+        if self._target is not None:
+            tensors |= {f"own.{name}": tensor for name, tensor in self._target.own.state_dict().items()}
         progress = {"history": [asdict(row) for row in self.history], "best_epoch": self.best_epoch, "stopped": self.stopped}
         return Checkpoint(self.configuration, progress, tensors)
 
@@ -360,25 +390,7 @@ class _Run:
         load_optimizer(self._optimizer, known.part("optimizer"))
         if self._average is not None:
             self._average.load_state_dict(known.part("average"))
-        self.history = [EpochRow(**row) for row in known.progress["history"]]
+        if self._target is not None:
+            self._target.own.load_state_dict(known.part("own"))
+        self.history = [EpochRow.from_dict(row) for row in known.progress["history"]]
         self.best_epoch, self.stopped = int(known.progress["best_epoch"]), str(known.progress["stopped"])
-
-
-def make_fabric(precision: str) -> Any:
-    """Lightning Fabric on one device, the GPU where there is one. ``precision`` as ``Recipe`` has it."""
-    from lightning_fabric import Fabric
-
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it would tell the terminal of every choice
-    mode = "bf16-mixed" if precision == "bfloat16" else "32-true"
-    return Fabric(accelerator="cuda" if torch.cuda.is_available() else "cpu", devices=1, precision=mode)
-
-
-def scores_of(module: nn.Module, source: Source, positions: np.ndarray, device: torch.device, batch: int = 32) -> np.ndarray:
-    """The scores of the plain view of images, float64 (k, classes)."""
-    module.eval()
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(positions), batch):
-            some = positions[start : start + batch]
-            parts.append(module(source.batch(some, np.zeros(len(some), np.int64)).to(device)).double().cpu().numpy())
-    return np.concatenate(parts)

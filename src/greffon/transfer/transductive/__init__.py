@@ -1,5 +1,6 @@
 """Transductive transfer: the source has labels, the target has none."""
 
+from greffon.transfer.transductive.above import ABOVE, Method, adapt_above
 from greffon.transfer.transductive.adapting import (
     CorrelationAlignment,
     FeatureMethod,
@@ -29,6 +30,7 @@ from greffon.transfer.transductive.validating import (
 )
 
 __all__ = [
+    "ABOVE",
     "GRID",
     "LOOKS",
     "METHODS",
@@ -43,6 +45,7 @@ __all__ = [
     "Labelled",
     "Labelling",
     "ManifoldAlignment",
+    "Method",
     "OptimalTransport",
     "PerDomainStatistics",
     "SelfTraining",
@@ -54,6 +57,7 @@ __all__ = [
     "TransferComponents",
     "Unlabelled",
     "a_distance",
+    "adapt_above",
     "adapt_features",
     "choose_spreading",
     "class_mass_normalised",

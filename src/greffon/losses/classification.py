@@ -1,4 +1,4 @@
-"""What training makes small: pure functions of tensors."""
+"""What training makes small where images have labels: pure functions of tensors."""
 
 from __future__ import annotations
 
