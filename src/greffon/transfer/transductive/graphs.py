@@ -3,76 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import numpy as np
 
 from greffon.transfer.transductive.adapting import learn_and_tell, unit_scale
 from greffon.transfer.transductive.aligning import per_domain
 from greffon.transfer.transductive.domains import Labelled, Unlabelled
+from greffon.transfer.transductive.spreading import class_mass_normalised, neighbour_graph, spread
 
-__all__ = ["LabelPropagation", "ManifoldAlignment", "a_distance", "neighbour_graph", "propagate"]
-
-
-def neighbour_graph(x: np.ndarray, neighbours: int, block: int = 1024) -> Any:
-    """Cosine similarities to the nearest neighbours, those below 0 as 0, symmetric by the larger of the two ways.
-
-    Parameters
-    ----------
-    x
-        (n, d).
-    neighbours
-        Of each row, itself not counted; at most n - 1.
-
-    Returns
-    -------
-    scipy.sparse.csr_array (n, n), float64, nothing on its diagonal.
-    """
-    from scipy.sparse import csr_array
-
-    rows = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)).astype(np.float32)
-    n, count = len(rows), min(neighbours, len(rows) - 1)
-    columns, values = np.zeros((n, count), np.int64), np.zeros((n, count))
-    for start in range(0, n, block):
-        similarity = rows[start : start + block] @ rows.T
-        own = np.arange(start, start + len(similarity))
-        similarity[np.arange(len(own)), own] = -np.inf
-        near = np.argpartition(-similarity, max(count - 1, 0), axis=1)[:, :count]
-        columns[own], values[own] = near, np.take_along_axis(similarity, near, 1)
-    graph = csr_array((np.maximum(values, 0).ravel(), (np.repeat(np.arange(n), count), columns.ravel())), shape=(n, n))
-    return graph.maximum(graph.T).tocsr()
-
-
-def propagate(graph: Any, start: np.ndarray, alpha: float, tolerance: float = 1e-8, most: int = 1000) -> np.ndarray:
-    """Label spreading: F = (1 - alpha) (I - alpha S)^-1 Y with S the graph over the roots of the degrees of its two ends
-    (Zhou et al. 2004, NIPS 16, section 2), by the paper's own iteration.
-
-    Parameters
-    ----------
-    graph
-        (n, n), symmetric, none below 0.
-    start
-        Y, (n, c).
-    alpha
-        From 0 to below 1: how much comes from the neighbours.
-
-    Returns
-    -------
-    float64 (n, c).
-    """
-    from scipy.sparse import diags_array
-
-    degree = np.asarray(graph.sum(1)).ravel()
-    root = diags_array(np.where(degree > 0, 1 / np.sqrt(np.where(degree > 0, degree, 1)), 0))
-    similar = (root @ graph @ root).tocsr()
-    told = start.astype(np.float64)
-    for _ in range(most):
-        after = alpha * (similar @ told) + (1 - alpha) * start
-        done = float(np.abs(after - told).max()) <= tolerance * max(float(np.abs(after).max()), 1e-300)
-        told = after
-        if done:
-            break
-    return told
+__all__ = ["LabelPropagation", "ManifoldAlignment", "a_distance"]
 
 
 @final
@@ -96,10 +36,9 @@ class LabelPropagation:
         own, other = per_domain(source.features, target.features)
         first = learn_and_tell(own, source.labels, classes, other)
         start = np.concatenate([np.eye(classes)[source.labels], self.trust * first])
-        told = propagate(neighbour_graph(np.concatenate([own, other]), self.neighbours), start, self.alpha)[n:]
-        told = np.maximum(told, 1e-12 * max(float(told.max(initial=0.0)), 1e-300))
-        told *= first.sum(0) / told.sum(0)
-        return told / told.sum(1, keepdims=True)
+        graph = neighbour_graph(np.concatenate([own, other]), self.neighbours)
+        told = spread(graph, start, self.alpha)[n:]
+        return class_mass_normalised(told, told.sum(0), first.mean(0))
 
 
 @final
@@ -133,10 +72,7 @@ class ManifoldAlignment:
         n, m, classes = len(mine), len(theirs), source.classes
         width = _median_square(fitted)
         kernel = np.exp(-_squares(fitted, fitted) / width)
-        graph = neighbour_graph(fitted, self.neighbours)
-        degree = np.asarray(graph.sum(1)).ravel()
-        root = np.where(degree > 0, 1 / np.sqrt(np.where(degree > 0, degree, 1)), 0)
-        laplacian = np.eye(n + m) - root[:, None] * graph.toarray() * root
+        laplacian = np.eye(n + m) - neighbour_graph(fitted, self.neighbours).toarray()
         known = np.concatenate([np.ones(n), np.zeros(m)])
         truth = np.concatenate([np.eye(classes)[y], np.zeros((m, classes))])
         labels = learn_and_tell(x, y, classes, other[theirs]).argmax(1)

@@ -6,6 +6,10 @@ None is right every time (Musgrave, Belongie and Lim 2022, arXiv:2208.07360, com
 from __future__ import annotations
 
 import numpy as np
+import torch
+
+from greffon import losses
+from greffon.heads import fit_head
 
 __all__ = [
     "density_ratio",
@@ -16,36 +20,28 @@ __all__ = [
 
 
 def information_maximisation(probabilities: np.ndarray) -> float:
-    """Entropy of the mean less the mean entropy, over ln c: from 0, nothing is told apart, to 1, every image surely and all
-    classes alike often (Shi and Sha 2012, arXiv:1206.6438, equation 9: the mutual information of image and class).
+    """The mutual information of image and class over ln c: from 0, nothing is told apart, to 1, every image surely and all
+    classes alike often. ``losses.information_maximisation`` with the sign turned.
 
     Parameters
     ----------
     probabilities
         (m, c).
     """
-    p = probabilities
-    mean = p.mean(0)
-    return float((_entropy(mean[None])[0] - _entropy(p).mean()) / np.log(max(p.shape[1], 2)))
+    scores = torch.from_numpy(np.log(np.maximum(probabilities, 1e-300)))
+    return -float(losses.information_maximisation(scores)) / float(np.log(max(probabilities.shape[1], 2)))
 
 
-def soft_neighbourhood_density(probabilities: np.ndarray, *, temperature: float = 0.05, most: int = 2000) -> float:
-    """How many others each image's prediction has near: the mean entropy of the softmax of similarities to all others
-    (Saito et al. 2021, arXiv:2108.10860, equations 2 to 4), in nats.
+def soft_neighbourhood_density(probabilities: np.ndarray, *, most: int = 2000) -> float:
+    """``losses.neighbourhood_density`` of at most ``most`` of the rows, evenly spread; in nats, 0 of one row.
 
     Parameters
     ----------
     probabilities
-        (m, c); their rows are brought to length one. At most ``most`` of them are looked at, evenly spread.
+        (m, c).
     """
     some = probabilities[:: max(1, -(-len(probabilities) // most))]
-    rows = some / np.maximum(np.linalg.norm(some, axis=1, keepdims=True), 1e-12)
-    if len(rows) < 2:
-        return 0.0
-    similarity = rows @ rows.T / temperature
-    np.fill_diagonal(similarity, -np.inf)
-    weights = np.exp(similarity - similarity.max(1, keepdims=True))
-    return float(_entropy(weights / weights.sum(1, keepdims=True)).mean())
+    return float(losses.neighbourhood_density(torch.from_numpy(np.ascontiguousarray(some)))) if len(some) > 1 else 0.0
 
 
 def density_ratio(source: np.ndarray, target: np.ndarray, *, seed: int = 0, strength: float = 0.1) -> np.ndarray:
@@ -57,8 +53,6 @@ def density_ratio(source: np.ndarray, target: np.ndarray, *, seed: int = 0, stre
     source, target
         (n, d) and (m, d).
     """
-    from greffon.heads import fit_head
-
     every = np.concatenate([source, target]).astype(np.float32)
     domain = np.concatenate([np.zeros(len(source), np.int64), np.ones(len(target), np.int64)])
     part = np.random.default_rng(seed).permutation(len(every)) % 2
@@ -87,8 +81,3 @@ def weighted_validation(right: np.ndarray, ratio: np.ndarray) -> float:
     spread = float(ratio.var())
     slope = -float(np.cov(weighted, ratio, bias=True)[0, 1]) / spread if spread > 1e-12 else 0.0
     return float(np.clip(weighted.mean() + slope * (ratio.mean() - 1), 0, 1))
-
-
-def _entropy(p: np.ndarray) -> np.ndarray:
-    """Of rows, in nats."""
-    return -(p * np.log(np.maximum(p, 1e-300))).sum(1)
