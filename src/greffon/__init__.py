@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from greffon.errors import GreffonError
     from greffon.estimators import ImageFeatures, TransferClassifier
+    from greffon.jobs.adapt import adapt
     from greffon.jobs.backbones import backbones
     from greffon.jobs.classify import classify
     from greffon.jobs.compare import compare
@@ -26,6 +27,7 @@ __all__ = [
     "ImageFeatures",
     "Model",
     "TransferClassifier",
+    "adapt",
     "backbones",
     "classify",
     "compare",
@@ -50,6 +52,7 @@ _HOMES = {
     "ImageFeatures": "greffon.estimators",
     "Model": "greffon.model",
     "TransferClassifier": "greffon.estimators",
+    "adapt": "greffon.jobs.adapt",
     "backbones": "greffon.jobs.backbones",
     "classify": "greffon.jobs.classify",
     "compare": "greffon.jobs.compare",

@@ -15,12 +15,25 @@ from typing import Annotated, Any
 
 import typer
 
+from greffon.cli.options import (
+    BackboneOption,
+    FoldsOption,
+    JsonOption,
+    PrecisionOption,
+    QuietOption,
+    SeedOption,
+    SizeOption,
+    ViewsOption,
+    WeightsOption,
+)
 from greffon.cli.terminal import listener
+from greffon.cli.transductive import adapt, label
 from greffon.cli.weights import weights as weights_app
 from greffon.errors import GreffonError
 from greffon.settings import cache_root
 
 __all__ = [
+    "adapt",
     "app",
     "backbones",
     "cache",
@@ -47,16 +60,6 @@ app = typer.Typer(
 
 app.add_typer(weights_app, name="weights")
 
-_Backbone = Annotated[str, typer.Option(help="A network of 'greffon backbones', or a model folder.")]
-_Weights = Annotated[Path | None, typer.Option(help="A weight file, instead of looking for one.")]
-_Size = Annotated[int, typer.Option(min=0, max=4096, help="Pixels that the network sees; 0: what it was trained with.")]
-_Precision = Annotated[str, typer.Option(help="Of the frozen part: auto, int8, bfloat16 or float32.")]
-_Views = Annotated[int, typer.Option(min=1, max=64, help="Average over so many views of each photo: itself, mirrored, crops.")]
-_Folds = Annotated[int, typer.Option(help="Of the cross-validation; every class needs as many images.")]
-_Seed = Annotated[int, typer.Option(min=0, help="The same seed gives the same folds.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No bars and no notes; warnings alone.")]
-
 
 def _tuned(text: str) -> Any:
     """An option of fine-tuning, in a part of the help of its own."""
@@ -67,9 +70,9 @@ def _tuned(text: str) -> Any:
 def train(
     data: Annotated[Path, typer.Argument(help="A folder per class, train/val/test folders, or a CSV or Parquet file.")],
     out: Annotated[Path, typer.Option(help="The model folder to write.")],
-    backbone: _Backbone = "vgg16",
-    weights: _Weights = None,
-    size: _Size = 0,
+    backbone: BackboneOption = "vgg16",
+    weights: WeightsOption = None,
+    size: SizeOption = 0,
     unfreeze: Annotated[
         str, typer.Option(help="none: feature extraction. A stage (block5): train it and those above. all. auto.")
     ] = "none",
@@ -82,7 +85,7 @@ def train(
         str, typer.Option(help="Shares of train, val and test, where the data has no split.")
     ] = "0.7,0.15,0.15",
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same model.")] = 0,
-    precision: _Precision = "auto",
+    precision: PrecisionOption = "auto",
     slim: Annotated[bool, typer.Option("--slim", help="Leave the frozen stages out of the model folder.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted fine-tuning in --out.")] = False,
     plan: Annotated[Path | None, typer.Option(help="plan.json of an earlier run: decide as it did.")] = None,
@@ -112,7 +115,7 @@ def train(
     batch_norm: Annotated[str, _tuned("frozen or trained: the statistics of BatchNorm above the cut.")] = "frozen",
     training_precision: Annotated[str, _tuned("Above the cut: auto, float32 or bfloat16.")] = "auto",
     winograd: Annotated[str, _tuned("auto, on or off: 3 × 3 convolutions in fewer multiplications.")] = "auto",
-    quiet: _Quiet = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Train a classifier on labelled photos.
 
@@ -185,17 +188,21 @@ def train(
     console().print(f"model: {out}    report: {out / 'report.html'}    {result.seconds:.1f} s", markup=False)
 
 
+app.command()(adapt)
+app.command()(label)
+
+
 @app.command()
 def predict(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
     images: Annotated[list[str], typer.Argument(help="Files, folders, patterns, or - for a list on standard input.")],
-    as_json: _Json = False,
+    as_json: JsonOption = False,
     as_csv: Annotated[
         bool, typer.Option("--csv", help="Print CSV: path, label, probability, one column a class.")
     ] = False,
     precision: Annotated[str, typer.Option(help="exact (float32) or bfloat16 instead of the training's.")] = "",
-    views: _Views = 1,
-    quiet: _Quiet = False,
+    views: ViewsOption = 1,
+    quiet: QuietOption = False,
 ) -> None:
     """Say what is on photos.
 
@@ -232,11 +239,11 @@ def predict(
 def classify(
     images: Annotated[list[str], typer.Argument(help="Files, folders, patterns, or - for a list on standard input.")],
     backbone: Annotated[str, typer.Option(help="A network whose weights come with its classifier.")] = "vgg16",
-    weights: _Weights = None,
-    size: _Size = 0,
+    weights: WeightsOption = None,
+    size: SizeOption = 0,
     top: Annotated[int, typer.Option(min=1, help="So many classes of each photo.")] = 5,
-    as_json: _Json = False,
-    quiet: _Quiet = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Name what photos show, with the ImageNet classes that a network was trained on.
 
@@ -266,12 +273,12 @@ def classify(
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A model folder.")],
     data: Annotated[Path, typer.Argument(help="Labelled photos: their test split, or all where there is none.")],
-    as_json: _Json = False,
+    as_json: JsonOption = False,
     precision: Annotated[
         str, typer.Option(help="exact: in float32, telling what the training's precision changes; or bfloat16.")
     ] = "",
-    views: _Views = 1,
-    quiet: _Quiet = False,
+    views: ViewsOption = 1,
+    quiet: QuietOption = False,
 ) -> None:
     """Measure a model on labelled photos that it has not seen.
 
@@ -302,13 +309,13 @@ def evaluate(
 def embed(
     data: Annotated[Path, typer.Argument(help="Photos, with or without labels.")],
     out: Annotated[Path, typer.Option(help="The Parquet file to write: path, label, features.")],
-    backbone: _Backbone = "vgg16",
-    weights: _Weights = None,
-    size: _Size = 0,
+    backbone: BackboneOption = "vgg16",
+    weights: WeightsOption = None,
+    size: SizeOption = 0,
     stages: Annotated[str, typer.Option(help="last or all.")] = "last",
     pool: Annotated[str, typer.Option(help="mean, max, mean+max or flatten.")] = "mean",
-    precision: _Precision = "auto",
-    quiet: _Quiet = False,
+    precision: PrecisionOption = "auto",
+    quiet: QuietOption = False,
 ) -> None:
     """Write the features of photos to a Parquet file.
 
@@ -323,52 +330,18 @@ def embed(
 
 
 @app.command()
-def label(
-    photos: Annotated[Path, typer.Argument(help="Photos without labels: a folder, however deep, or a table.")],
-    labelled: Annotated[Path, typer.Option(help="A few labelled ones of the same kind: a folder per class, or a table.")],
-    out: Annotated[Path, typer.Option(help="The folder to write: labels.csv, dataset.csv, labels.html, model/.")],
-    backbone: _Backbone = "vgg16",
-    weights: _Weights = None,
-    size: _Size = 0,
-    threshold: Annotated[float, typer.Option(help="How probable a label must be to be given; others are left open.")] = 0.6,
-    prior: Annotated[str, typer.Option(help="Shares of the classes among the photos, where known: cat=0.7,dog=0.3.")] = "",
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same labels.")] = 0,
-    precision: _Precision = "auto",
-    as_json: _Json = False,
-    quiet: _Quiet = False,
-) -> None:
-    """Label photos from a few labelled ones, and leave the unsure ones open.
-
-    Example: greffon label photos/ --labelled few/ --out labelled
-    """
-    from greffon.cli.reading import named_shares_of
-    from greffon.cli.terminal import label_lines
-    from greffon.cli.terminal import out as console
-    from greffon.jobs.label import label as job
-
-    with listener(quiet) as progress:
-        result = job(photos, labelled=labelled, out=out, backbone=backbone, weights=weights, size=size, threshold=threshold,
-                     prior=named_shares_of("--prior", prior), seed=seed, precision=precision, progress=progress)  # fmt: skip
-    if as_json:
-        print(json.dumps(result.to_dict(), ensure_ascii=False))
-        return
-    for line in label_lines(result):
-        console().print(line, markup=False) if isinstance(line, str) else console().print(line)
-
-
-@app.command()
 def probe(
     data: Annotated[Path, typer.Argument(help="Labelled photos, as for train. A test split is not looked at.")],
-    backbone: _Backbone = "vgg16",
-    weights: _Weights = None,
-    size: _Size = 0,
+    backbone: BackboneOption = "vgg16",
+    weights: WeightsOption = None,
+    size: SizeOption = 0,
     head: Annotated[str, typer.Option(help="logistic, svm, ridge, centroid or knn.")] = "logistic",
-    folds: _Folds = 5,
-    seed: _Seed = 0,
-    precision: _Precision = "auto",
+    folds: FoldsOption = 5,
+    seed: SeedOption = 0,
+    precision: PrecisionOption = "auto",
     out: Annotated[Path | None, typer.Option(help="A folder for depth.json, depth.png and depth.svg.")] = None,
-    as_json: _Json = False,
-    quiet: _Quiet = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Show where in a network the classes separate: the accuracy of each stage, and which cut to use.
 
@@ -395,14 +368,14 @@ def probe(
 def compare(
     data: Annotated[Path, typer.Argument(help="Labelled photos, as for train. A test split is not looked at.")],
     backbones: Annotated[str, typer.Option(help="Names of 'greffon backbones' or model folders, with commas between.")],
-    size: _Size = 0,
+    size: SizeOption = 0,
     head: Annotated[str, typer.Option(help="logistic, svm, ridge, centroid or knn.")] = "logistic",
-    folds: _Folds = 5,
-    seed: _Seed = 0,
-    precision: _Precision = "auto",
+    folds: FoldsOption = 5,
+    seed: SeedOption = 0,
+    precision: PrecisionOption = "auto",
     out: Annotated[Path | None, typer.Option(help="A folder for compare.json, compare.png and compare.svg.")] = None,
-    as_json: _Json = False,
-    quiet: _Quiet = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Put networks side by side on your photos: accuracy, seconds, size.
 
@@ -428,11 +401,11 @@ def compare(
 @app.command()
 def describe(
     names: Annotated[list[str], typer.Argument(help="Backbones; two or more are put side by side.")],
-    size: _Size = 0,
+    size: SizeOption = 0,
     svg: Annotated[Path | None, typer.Option(help="Draw them into this SVG file.")] = None,
     png: Annotated[Path | None, typer.Option(help="Draw them into this PNG file.")] = None,
     cut: Annotated[str | None, typer.Option(help="Mark the cut below this stage in the drawing.")] = None,
-    as_json: _Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show a network's stages: output shapes, parameters, multiply-adds, receptive field.
 
@@ -461,7 +434,7 @@ def describe(
 @app.command()
 def backbones(
     pattern: Annotated[str, typer.Argument(help="A part of the name, or a pattern such as 'resnet*'.")] = "*",
-    as_json: _Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List the networks that can be used.
 
@@ -491,7 +464,7 @@ def backbones(
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Delete the stored activations.")] = False,
     backbone: Annotated[str, typer.Option(help="With --clear: of this backbone alone.")] = "",
-    as_json: _Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Show what is stored on disk, or delete it. Weights are kept.
 
@@ -519,7 +492,9 @@ def cache(
         table.add_column(column, justify="right")
     for shelf in shelves:
         engine = shelf.engine if len(shelf.engine) <= 40 else f"{shelf.engine[:39]}…"  # the whole of it: --json
-        table.add_row(shelf.backbone, shelf.view, shelf.tap, engine, f"{shelf.records:,}", f"{shelf.bytes / 2**20:,.1f}")
+        table.add_row(
+            shelf.backbone, shelf.view, shelf.tap, engine, f"{shelf.records:,}", f"{shelf.bytes / 2**20:,.1f}"
+        )
     console().print(table)
 
 
@@ -530,8 +505,8 @@ def views(
     policy: Annotated[str, typer.Option(help="none, flip, light, standard or strong.")] = "standard",
     count: Annotated[int, typer.Option(min=1, max=256, help="Views, the plain one included.")] = 8,
     seed: Annotated[int, typer.Option(min=0, help="Another seed gives other views.")] = 0,
-    backbone: _Backbone = "vgg16",
-    size: _Size = 0,
+    backbone: BackboneOption = "vgg16",
+    size: SizeOption = 0,
 ) -> None:
     """Draw the augmented views of a photo, as a network gets them. The first is the photo itself.
 
@@ -540,7 +515,9 @@ def views(
     from greffon.jobs.views import views as job
 
     result = job(photo, out=out, policy=policy, count=count, seed=seed, backbone=backbone, size=size)
-    print(f"{result.file}: {', '.join(view.name for view in result.views)}; {result.height} × {result.width} pixels each")
+    print(
+        f"{result.file}: {', '.join(view.name for view in result.views)}; {result.height} × {result.width} pixels each"
+    )
 
 
 def _lines_of_stdin() -> list[str]:

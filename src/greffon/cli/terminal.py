@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from greffon.backbones.describe import Description
     from greffon.evaluation import Evaluation
+    from greffon.jobs.adapt import AdaptResult
     from greffon.jobs.compare import CompareResult
     from greffon.jobs.evaluate import Difference
     from greffon.jobs.label import LabelResult
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Terminal",
     "accuracy_line",
+    "adapt_lines",
     "comparison_table",
     "depth_table",
     "description_table",
@@ -209,6 +211,40 @@ def train_summary(result: TrainResult) -> list[Any]:
     lines += search_lines(model.training.get("search"))
     if result.evaluation is not None:
         lines += [*evaluation_tables(result.evaluation), accuracy_line(result.evaluation)]
+    return lines
+
+
+def adapt_lines(result: AdaptResult) -> list[Any]:
+    """What is printed after a domain was adapted to."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    figures, lines = result.to_dict(), []
+    if result.evidence:
+        table = Table(title="what can be said without labels of the target (higher is better)", title_justify="left")
+        table.add_column("method")
+        for name in ("reverse validation", "weighted", "information", "density", "agrees with consensus", "seconds"):
+            table.add_column(name, justify="right")
+        for row in result.evidence:
+            mark = " *" if row.name == result.method else ""
+            table.add_row(row.name + mark, _percent(row.reverse), _percent(row.weighted), f"{row.information:.2f}",
+                          f"{row.density:.2f}", _percent(row.agreement), f"{row.seconds:.1f}")  # fmt: skip
+        lines.append(table)
+    classes = Table()
+    classes.add_column("class")
+    for name in ("photos of the target", "share"):
+        classes.add_column(name, justify="right")
+    total = max(figures["target_photos"], 1)
+    for name, count in figures["predicted_by_class"].items():
+        classes.add_row(escape(name), str(count), _percent(count / total))
+    lines.append(classes)
+    verdict = f"adapted ({result.method})" if result.adapted else "kept the source-only model"
+    lines.append(f"{verdict}: {result.why}")
+    lines.append(f"{result.changed} of {total} photos have another class than the source-only model gives them"
+                 + (f"; {len(result.unreadable)} unreadable" if result.unreadable else ""))  # fmt: skip
+    lines.append("no label of the target was looked at: to know how good it is, label some and run greffon evaluate")
+    lines.append(f"model: {result.folder}    look: {result.folder / 'report.html'}    photo by photo: {result.folder / 'predictions.csv'}"
+                 f"    {result.seconds:.1f} s")  # fmt: skip
     return lines
 
 

@@ -13,6 +13,7 @@ from greffon.transfer.transductive.adapting import (
 from greffon.transfer.transductive.agreeing import consensus
 from greffon.transfer.transductive.aligning import coral, per_domain, subspace_alignment, transfer_components
 from greffon.transfer.transductive.choosing import VOTERS, Adapted, Evidence, adapt_features
+from greffon.transfer.transductive.concerns import concerns
 from greffon.transfer.transductive.domains import Labelled, Unlabelled
 from greffon.transfer.transductive.graphs import LabelPropagation, ManifoldAlignment, a_distance
 from greffon.transfer.transductive.labelling import Labelling, label_by_spreading
@@ -62,6 +63,7 @@ __all__ = [
     "choose_spreading",
     "class_mass_normalised",
     "class_prior",
+    "concerns",
     "consensus",
     "coral",
     "density_ratio",

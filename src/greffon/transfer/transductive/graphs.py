@@ -76,7 +76,7 @@ class ManifoldAlignment:
         known = np.concatenate([np.ones(n), np.zeros(m)])
         truth = np.concatenate([np.eye(classes)[y], np.zeros((m, classes))])
         labels = learn_and_tell(x, y, classes, other[theirs]).argmax(1)
-        scores = truth
+        scores = weights = truth
         for _ in range(self.rounds):
             balance = _balance(fitted[:n], y, fitted[n:], labels, seed)
             system = (np.diag(known) + self.smoothness * laplacian) @ kernel

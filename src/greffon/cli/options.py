@@ -1,0 +1,34 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "BackboneOption",
+    "FoldsOption",
+    "JsonOption",
+    "PrecisionOption",
+    "QuietOption",
+    "SeedOption",
+    "SizeOption",
+    "ViewsOption",
+    "WeightsOption",
+]
+
+BackboneOption = Annotated[str, typer.Option(help="A network of 'greffon backbones', or a model folder.")]
+WeightsOption = Annotated[Path | None, typer.Option(help="A weight file, instead of looking for one.")]
+SizeOption = Annotated[
+    int, typer.Option(min=0, max=4096, help="Pixels that the network sees; 0: what it was trained with.")
+]
+PrecisionOption = Annotated[str, typer.Option(help="Of the frozen part: auto, int8, bfloat16 or float32.")]
+ViewsOption = Annotated[
+    int, typer.Option(min=1, max=64, help="Average over so many views of each photo: itself, mirrored, crops.")
+]
+FoldsOption = Annotated[int, typer.Option(help="Of the cross-validation; every class needs as many images.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="The same seed gives the same folds.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No bars and no notes; warnings alone.")]

@@ -1,0 +1,393 @@
+"""Adapting above the cut: some stages are trained, from what was kept of both domains."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+
+from greffon.activations import KEEPS, Choice, Engine, QuantisedEngine, Tap, best_precision, chosen_engine
+from greffon.datasets import Dataset
+from greffon.errors import DataError, OptionError
+from greffon.heads import LinearHead, Normaliser, Representation, fit_temperature
+from greffon.images import POLICIES, View, views
+from greffon.jobs.adapt.outcome import Outcome, Task
+from greffon.model import Model, feature_widths, upper_pooled, write_json
+from greffon.training import Grown, Recipe, Samples, Trained
+from greffon.transfer.inductive import (
+    Frozen,
+    Layout,
+    Start,
+    frozen_part,
+    grown_on,
+    prepare,
+    should_balance,
+    tuned_backbone,
+    with_val,
+)
+from greffon.transfer.transductive import adapt_above
+
+__all__ = ["CHECKPOINT_FILE", "Above", "adapt_stages"]
+
+#: Its name in the folder of the result; it is gone once the model is there.
+CHECKPOINT_FILE = "checkpoint.safetensors"
+_PLAN_FILE = "adapt_plan.json"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Above:
+    """What a user may wish of adapting above the cut.
+
+    Parameters
+    ----------
+    unfreeze
+        The first stage that is trained; ``""``: the last one.
+    views, policy, keep
+        As of fine-tuning: augmented views of each image, and in what numbers their activations are kept.
+    recipe
+        Learning rates, epochs, batch and so on. Winograd, precision and seed are settled by the run.
+    """
+
+    unfreeze: str = ""
+    views: int = 4
+    policy: str = "standard"
+    keep: str = "bfloat16"
+    recipe: Recipe = field(default_factory=Recipe)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.views <= 1000:
+            raise OptionError(f"--views must be from 1 to 1000, got {self.views}")
+        if self.policy not in POLICIES:
+            raise OptionError(f"--policy must be one of {', '.join(POLICIES)}, got {self.policy!r}")
+        if self.keep not in KEEPS:
+            raise OptionError(f"--keep must be one of {', '.join(KEEPS)}, got {self.keep!r}")
+
+    def settled(self, labels: np.ndarray, seed: int) -> Recipe:
+        """The recipe with nothing left open, for source images with these labels, int64 (n,), none of them for SHOT."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        precision = "bfloat16" if best_precision(device) == "bfloat16" else "float32"
+        balanced = bool(len(labels)) and should_balance(labels)
+        return replace(
+            self.recipe,
+            seed=seed,
+            precision=precision,
+            winograd=precision == "float32" and device == "cpu",
+            balanced=balanced,
+        )
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ground:
+    """Both domains after the frozen pass. Positions are those of ``paths``, the source first."""
+
+    paths: tuple[Path, ...]
+    labelled: Samples | None
+    val: Samples | None
+    target: np.ndarray
+    frozen: Frozen
+    engine: Engine
+    plan: Choice
+    looks: tuple[View, ...]
+
+
+def adapt_stages(task: Task, wishes: Above, base: Model | None, *, resume: bool) -> Outcome:
+    """Adapt the stages from the cut upwards, and the head, with a method of ``ABOVE``.
+
+    Parameters
+    ----------
+    base
+        Of the source, where its photos are not at hand: the method must be source-free.
+
+    Raises
+    ------
+    BackboneError
+        There is no such stage.
+    OptionError
+        The base's features cannot be trained through, or a wish cannot be fulfilled.
+    ModelError
+        The checkpoint to go on from is damaged, or of another configuration.
+    """
+    network, listener = task.network, task.progress
+    cut = _cut(task, wishes, base)
+    layout = Layout(cut, wishes.views, wishes.keep)
+    labels = task.pair.source.dataset.labels if task.pair.source is not None else np.zeros(0, np.int64)
+    recipe = wishes.settled(labels, task.seed)
+    ground = _pass(task, layout, wishes, _earlier_choice(task, layout, resume))
+    classes = base.classes if base is not None else _source(task).classes
+    start, grown, first = _start(task, ground, layout, base, recipe, len(classes))
+    checkpoint = task.folder / CHECKPOINT_FILE
+    _write_plan(task, layout, ground.plan, checkpoint, resume)
+    before = _features(network, cut, start, ground)
+    source_only = _probabilities(before[1], start.normaliser, first)
+    configuration = {
+        "backbone": network.fingerprint,
+        "cut": cut,
+        "keep": layout.keep,
+        "engine": ground.engine.fingerprint,
+        "views": [look.to_dict() for look in ground.looks],
+        "data": task.figures_of_data(0),
+        "classes": list(classes),
+        "representation": str(start.representation),
+    }
+    began = time.perf_counter()
+    trained = adapt_above(
+        grown,
+        ground.frozen.source,
+        ground.labelled,
+        ground.target,
+        task.method,
+        recipe,
+        val=ground.val,
+        progress=listener,
+        configuration=configuration,
+        checkpoint=checkpoint,
+        resume=resume,
+    )
+    seconds = time.perf_counter() - began
+    tuned = tuned_backbone(network, cut, grown)
+    head = grown.linear_head()
+    after = _features(tuned, cut, start, ground)
+    if ground.val is not None and len(ground.val):
+        scores = head.scores(start.normaliser.apply(_take(tuned, cut, start, ground, ground.val.positions)))
+        head = replace(head, temperature=fit_temperature(scores, ground.val.labels))
+    elif base is not None:
+        head = replace(head, temperature=base.head.temperature)
+    probabilities = _probabilities(after[1], start.normaliser, head)
+    chosen, adapted, why = _verdict(task.method, trained)
+    model = Model(
+        backbone=tuned,
+        cut=cut,
+        classes=classes,
+        representation=start.representation,
+        normaliser=start.normaliser,
+        head=head,
+        precision=ground.engine.precision,
+        training=_about(task, wishes, trained, recipe, ground, network, cut, why, seconds),
+        figures={},
+        data=task.figures_of_data(len(ground.frozen.failed)),
+        keep=layout.keep,
+        quantised=ground.engine.graph if isinstance(ground.engine, QuantisedEngine) else None,
+    )
+    offset = len(labels)
+    return Outcome(
+        model=model,
+        method=chosen,
+        adapted=adapted,
+        why=why,
+        positions=ground.target - offset,
+        probabilities=probabilities,
+        source_only=source_only,
+        source_labels=np.zeros(0, np.int64) if ground.labelled is None else ground.labelled.labels,
+        before=(start.normaliser.apply(before[0]), start.normaliser.apply(before[1])),
+        after=(start.normaliser.apply(after[0]), start.normaliser.apply(after[1])),
+        failed={ground.paths[i]: reason for i, reason in sorted(ground.frozen.failed.items())},
+        plan=ground.plan,
+        computed=ground.frozen.computed,
+        reused=ground.frozen.reused,
+        history=trained.history,
+        proportions=probabilities.mean(0),
+    )
+
+
+def _source(task: Task) -> Dataset:
+    assert task.pair.source is not None
+    return task.pair.source.dataset
+
+
+def _cut(task: Task, wishes: Above, base: Model | None) -> str:
+    """The stage from which is trained: as wished, that of a base that was fine-tuned, or the last one."""
+    network = task.network
+    cut = wishes.unfreeze or (base.cut if base is not None and base.cut != "none" else network.stages[-1])
+    if cut in ("none", "auto"):
+        raise OptionError(f"--method {task.method} trains stages, got --unfreeze {cut}",
+                          hint=f"Give one of {', '.join(network.stages)}, or all; or a method on features.")  # fmt: skip
+    network.position(cut)
+    return cut
+
+
+def _pass(task: Task, layout: Layout, wishes: Above, earlier: Choice | None) -> _Ground:
+    """Run the frozen part over every view of both domains, and the plain one of the source's validation images."""
+    source, target = task.pair.source, task.pair.target
+    listener = task.progress
+    there = target.dataset
+    paths, digests = there.paths, target.digests
+    roles: tuple[str, ...] = ("train",) * len(there)
+    labels, known = np.zeros(0, np.int64), 0
+    if source is not None:
+        own = source.dataset
+        if "val" not in own.splits:
+            blank = replace(own, splits=("train",) * len(own))
+            own = with_val(blank, source.groups, 0.15, task.seed)
+        paths, digests = (*own.paths, *there.paths), (*source.digests, *target.digests)
+        roles, labels, known = (*own.splits, *roles), own.labels, len(own)
+    both = replace(there, paths=paths, labels=np.full(len(paths), -1), splits=roles, domains=("",) * len(paths))
+    count = roles.count("train")
+    engine, plan = chosen_engine(
+        task.network,
+        Tap("map", layout.cut),
+        task.precision,
+        [paths[i] for i in sorted(range(len(paths)), key=digests.__getitem__)],
+        listener,
+        images=count * layout.views + len(paths) - count,
+        keep=layout.keep,
+        plan=earlier,
+    )
+    looks = views(wishes.policy, layout.views, task.seed)
+    frozen = frozen_part(task.network, engine, layout, looks, both, digests, store=task.store, progress=listener)
+    good = np.array([i for i in range(len(paths)) if i not in frozen.failed], np.int64)
+    mine = good[good < known]
+    train, val = (mine[[roles[i] == role for i in mine.tolist()]] for role in ("train", "val"))
+    if not (good >= known).any() or (source is not None and not len(train)):
+        raise DataError("none of the photos of one of the domains could be read")
+    return _Ground(
+        paths=tuple(paths),
+        labelled=None if source is None else Samples(train, labels[train]),
+        val=None if source is None else Samples(val, labels[val]),
+        target=good[good >= known],
+        frozen=frozen,
+        engine=engine,
+        plan=plan,
+        looks=tuple(looks),
+    )
+
+
+def _start(
+    task: Task, ground: _Ground, layout: Layout, base: Model | None, recipe: Recipe, classes: int
+) -> tuple[Start, Grown, LinearHead]:
+    """Where training begins, and the head of the source-only model: a new one on the source, or that of the base."""
+    network, source = task.network, ground.frozen.source
+    if base is None:
+        assert ground.labelled is not None
+        start = prepare(
+            network, layout.cut, source, ground.labelled, classes, Representation("last", "mean", "standard")
+        )
+        head = start.head(balanced=recipe.balanced)
+    else:
+        look = _same_look(base, layout.cut)
+        start = Start(layout.cut, look, base.normaliser, np.zeros((0, len(base.normaliser.mean)), np.float32),
+                      np.zeros(0, np.int64), classes)  # fmt: skip
+        head = base.head
+    if not isinstance(head, LinearHead):
+        raise OptionError(f"--method {task.method} needs a model with a linear head, got {head.kind}",
+                          hint="Train it with --head logistic.")  # fmt: skip
+    grown = grown_on(network, start, recipe)
+    grown.begin_at(head)
+    return start, grown, head
+
+
+def _same_look(base: Model, cut: str) -> Representation:
+    """The base's representation, where the stages from the cut upwards can be trained through it. Raises OptionError."""
+    look = base.representation
+    fit = look.pool != "flatten" and look.norm != "sqrt-l2"
+    if not fit or (look.stages == "all" and base.cut != cut):
+        raise OptionError(
+            f"the model reads {look}, which the stages from {cut} upwards cannot be trained through",
+            hint="Train it with --stages last --pool mean --norm standard, or fine-tune it.",
+        )
+    return look
+
+
+def _take(network: Any, cut: str, start: Start, ground: _Ground, positions: np.ndarray, block: int = 128) -> np.ndarray:
+    """The features of the plain view of images, float32 (k, d), not yet normalised."""
+    width = len(start.normaliser.mean)
+    parts = [np.zeros((0, width), np.float32)]
+    for at in range(0, len(positions), block):
+        some = positions[at : at + block]
+        maps = ground.frozen.source.batch(some, np.zeros(len(some), np.int64)).numpy()
+        parts.append(start.representation.take(upper_pooled(network, cut, maps), feature_widths(network, cut)))
+    return np.concatenate(parts)
+
+
+def _features(network: Any, cut: str, start: Start, ground: _Ground) -> tuple[np.ndarray, np.ndarray]:
+    """Of the source's training images and of the target's."""
+    own = ground.labelled.positions if ground.labelled is not None else np.zeros(0, np.int64)
+    return _take(network, cut, start, ground, own), _take(network, cut, start, ground, ground.target)
+
+
+def _probabilities(features: np.ndarray, normaliser: Normaliser, head: LinearHead) -> np.ndarray:
+    return head.probabilities(normaliser.apply(features))
+
+
+def _verdict(method: str, trained: Trained) -> tuple[str, bool, str]:
+    """The name, whether anything was adapted, and why: a run whose answers collapsed before they improved adapts nothing."""
+    if trained.best_epoch == 0:
+        return (
+            "source-only",
+            False,
+            f"{method} came to nothing ({trained.stopped or 'every epoch collapsed'}): the start is kept",
+        )
+    return (
+        method,
+        True,
+        f"as --method asks; epoch {trained.best_epoch} is kept, the last one whose answers did not collapse",
+    )
+
+
+def _about(
+    task: Task,
+    wishes: Above,
+    trained: Trained,
+    recipe: Recipe,
+    ground: _Ground,
+    network: Any,
+    cut: str,
+    why: str,
+    seconds: float,
+) -> dict[str, Any]:
+    """What the model remembers of its training."""
+    return {
+        "strategy": "adaptation above the cut",
+        "transfer": "transductive",
+        "method": task.method,
+        "why": why,
+        "unfreeze": cut,
+        "stages": list(network.stages[network.position(cut) :]),
+        "pretrained": {"name": network.name, "fingerprint": network.fingerprint},
+        "recipe": recipe.to_dict(),
+        "views": [look.to_dict() for look in ground.looks],
+        "policy": wishes.policy,
+        "best_epoch": trained.best_epoch,
+        "stopped": trained.stopped,
+        "seed": task.seed,
+        "seconds": round(seconds, 2),
+        "plan": ground.plan.to_dict(),
+    }
+
+
+def _write_plan(task: Task, layout: Layout, plan: Choice, checkpoint: Path, resume: bool) -> None:
+    """What the clock has decided, so that a run that goes on decides the same."""
+    try:
+        task.folder.mkdir(parents=True, exist_ok=True)
+        write_json(task.folder / _PLAN_FILE, {"layout": layout.to_dict(), "engine": plan.to_dict()})
+        if not resume:
+            checkpoint.unlink(missing_ok=True)
+    except OSError as error:
+        raise OptionError(f"--out {task.folder}: cannot be written ({error.strerror or error})") from error
+    if resume and not checkpoint.exists():
+        task.progress.say(f"there is no checkpoint in {task.folder}: the run begins at its beginning")
+
+
+def _earlier_choice(task: Task, layout: Layout, resume: bool) -> Choice | None:
+    """The engine of the run that is to go on, or None. Raises OptionError where it was laid out otherwise."""
+    import json
+
+    file = task.folder / _PLAN_FILE
+    if not resume or not file.is_file():
+        return None
+    try:
+        about = json.loads(file.read_text("utf-8"))
+        before, engine = about["layout"], Choice.from_dict(about["engine"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OptionError(
+            f"{file}: cannot be read ({str(error)[:120]})", hint="Start again without --resume."
+        ) from error
+    if before != layout.to_dict():
+        raise OptionError(f"--resume: the run in {task.folder} was laid out as {before}, this one as {layout.to_dict()}",
+                          hint="Give the options of the first run, or start again without --resume.")  # fmt: skip
+    return engine
