@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from greffon.errors import OptionError
 from greffon.heads import LinearHead, Normaliser, Representation, fit_head, fit_temperature, softmax
 from greffon.progress import Progress
-from greffon.transfer.transductive.adapting import learn_and_tell
+from greffon.transfer.transductive.adapting import FeatureMethod, learn_and_tell
 from greffon.transfer.transductive.agreeing import consensus
 from greffon.transfer.transductive.aligning import per_domain
 from greffon.transfer.transductive.graphs import a_distance
@@ -160,6 +163,21 @@ def adapt_features(
     present = np.unique(labels)
     if len(present) < 2:
         raise OptionError("adapt: the source needs images of at least two classes")
+    # One thread for each product, and the methods side by side: the same result however many processors there are.
+    with threadpool_limits(1, user_api="blas"):
+        return _adapted(source, labels, classes, target, widths, method, seed, progress)
+
+
+def _adapted(
+    source: np.ndarray,
+    labels: np.ndarray,
+    classes: int,
+    target: np.ndarray,
+    widths: Sequence[int],
+    method: str,
+    seed: int,
+    progress: Progress,
+) -> Adapted:
     mine, theirs = _some(labels, len(labels), seed), _some(None, len(target), seed)
     looks = look_at(source[mine], labels[mine], classes, target[theirs], widths)
     whole = looks[-1]
@@ -167,7 +185,12 @@ def adapt_features(
     names = _names(method, progress)
     progress.begin("Adapting", sum(len(METHODS[name]) for name in names) * len(looks))
     aligned = per_domain(whole.source.features, whole.target.features)
-    guesses = {name: _guess(name, looks, aligned, seed, progress) for name in names}
+    with ThreadPoolExecutor(_workers()) as pool:
+        begun = {
+            name: [pool.submit(_one, setting, look, aligned, seed) for look in looks for setting in METHODS[name]]
+            for name in names
+        }
+        guesses = {name: _joined(begun[name], progress) for name in names}
     progress.end()
     base = guesses["source-only"].joined
     if method == "auto":
@@ -209,19 +232,29 @@ def _names(method: str, progress: Progress) -> list[str]:
     return names
 
 
-def _guess(
-    name: str, looks: Sequence[Domains], aligned: tuple[np.ndarray, np.ndarray], seed: int, progress: Progress
-) -> _Guess:
+def _one(
+    setting: FeatureMethod, look: Domains, aligned: tuple[np.ndarray, np.ndarray], seed: int
+) -> tuple[np.ndarray, float, float]:
+    """What a method says of the target, its reverse validation, and the seconds that it took."""
     began = time.perf_counter()
-    told, reverse = [], []
-    for one in looks:
-        for setting in METHODS[name]:
-            guess = setting.probabilities(one.source, one.target, seed)
-            told.append(guess)
-            reverse.append(_reverse(guess.argmax(1), one.source.labels, one.source.classes, aligned))
-            progress.advance()
-    votes = tuple(guess.argmax(1) for guess in told)
-    return _Guess(votes, tuple(reverse), np.mean(told, axis=0), time.perf_counter() - began)
+    told = setting.probabilities(look.source, look.target, seed)
+    back = _reverse(told.argmax(1), look.source.labels, look.source.classes, aligned)
+    return told, back, time.perf_counter() - began
+
+
+def _joined(begun: Sequence[Future[tuple[np.ndarray, float, float]]], progress: Progress) -> _Guess:
+    """Every setting and representation of one method as they are done."""
+    found = []
+    for one in begun:
+        found.append(one.result())
+        progress.advance()
+    told, reverse, seconds = zip(*found, strict=True)
+    return _Guess(tuple(one.argmax(1) for one in told), reverse, np.mean(told, axis=0), sum(seconds))
+
+
+def _workers() -> int:
+    """Threads for independent fits: a few, for each holds a copy of the features."""
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def _reverse(guess: np.ndarray, labels: np.ndarray, classes: int, aligned: tuple[np.ndarray, np.ndarray]) -> float:
@@ -285,8 +318,8 @@ def _evidence(
     rows = []
     for name, told in shown.items():
         guess = told.argmax(1)
-        own = learn_and_tell(aligned[1], guess, classes, aligned[1])
-        right = learn_and_tell(aligned[1], guess, classes, aligned[0]).argmax(1) == labels
+        both = learn_and_tell(aligned[1], guess, classes, np.concatenate(aligned))
+        right, own = both[: len(labels)].argmax(1) == labels, both[len(labels) :]
         share = np.bincount(guess, minlength=classes) / len(guess)
         rows.append(
             Evidence(
@@ -307,8 +340,6 @@ def _source_head(
     features: np.ndarray, labels: np.ndarray, classes: int, representation: Representation, seed: int
 ) -> tuple[Normaliser, LinearHead]:
     """The source-only model: logistic regression, its temperature from images that it has not learned."""
-    from dataclasses import replace
-
     normaliser = Normaliser.fit(features, representation.norm)
     x = normaliser.apply(features)
     head = fit_head("logistic", x, labels, classes, 1.0)
@@ -327,8 +358,6 @@ def _source_head(
 
 def _target_head(x: np.ndarray, joined: np.ndarray, classes: int, agreement: float) -> LinearHead:
     """Logistic regression on the guesses. Its temperature makes the mean confidence what the voters' agreement is."""
-    from dataclasses import replace
-
     guess = joined.argmax(1)
     present = np.unique(guess)
     if len(present) < 2:  # one class is all that is seen there

@@ -49,9 +49,29 @@ class OptimalTransport:
         cost = ot.dist(x, there)
         cost /= max(float(np.median(cost)), 1e-12)
         even = [np.full(len(one), 1 / len(one)) for one in (x, there)]
-        plan = ot.da.sinkhorn_lpl1_mm(even[0], y, even[1], cost, reg=self.entropy, eta=self.classes)
+        plan = _regularised_plan(ot, even[0], y, even[1], cost, self.entropy, self.classes)
         carried = plan @ there / np.maximum(plan.sum(1, keepdims=True), 1e-300)
         return learn_and_tell(carried, y, source.classes, other, self.strength)
+
+
+def _regularised_plan(
+    ot: Any,
+    own: np.ndarray,
+    labels: np.ndarray,
+    other: np.ndarray,
+    cost: np.ndarray,
+    entropy: float,
+    classes: float,
+    rounds: int = 10,
+) -> np.ndarray:
+    """POT's ``da.sinkhorn_lpl1_mm`` (majorisation-minimisation, p 1/2), which cannot be told to keep its warnings to itself."""
+    weights, plan = np.zeros_like(cost), np.zeros_like(cost)
+    for _ in range(rounds):
+        plan = ot.sinkhorn(own, other, cost + classes * weights, entropy, numItermax=200, stopThr=1e-9, warn=False)
+        weights = np.ones_like(cost)
+        for c in np.unique(labels):
+            weights[labels == c] = 0.5 * (plan[labels == c].sum(0) + 1e-3) ** -0.5
+    return plan
 
 
 def _load_pot() -> Any:
