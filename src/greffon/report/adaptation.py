@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,9 @@ from greffon.report.parts import Tile, photo_address, picture_address, write_pag
 from greffon.training import EpochRow
 
 __all__ = ["Change", "TargetClass", "adaptation_report"]
+
+#: Rows of the table of changes, at most.
+_PAIRS = 15
 
 #: What a way does, in a line.
 _WAYS: Mapping[str, str] = {
@@ -54,7 +57,8 @@ _FIGURES = (
     ("density", "density",
      "photos that are alike are named alike (soft neighbourhood density); also high where classes have been lost: see evenness", False),
     ("agreement", "agreement", "share of the target's photos that the consensus names so, too", True),
-    ("even", "evenness", "1: all classes are found equally often; 0: only one is found. Right only if the target's classes are even", False),
+    ("even", "evenness",
+     "1: all classes are found equally often; 0: only one is found. To be wished for only where the target's classes are even", False),
 )  # fmt: skip
 
 
@@ -133,7 +137,7 @@ def adaptation_report(
     tile = _tiles(classes, target, probabilities, base)
     changed = np.flatnonzero(guess != base)
     surest = changed[np.argsort(-probabilities[changed].max(1), kind="stable")]
-    pairs = Counter(zip(base[changed].tolist(), guess[changed].tolist(), strict=True))
+    pairs = Counter(zip(map(int, base[changed]), map(int, guess[changed]), strict=True))
     told = sorted(pairs.items(), key=lambda one: (-one[1], one[0]))
     names = [row["name"] for row in figures["evidence"]]
     agreement = figures.get("agreement")
@@ -143,10 +147,10 @@ def adaptation_report(
         "agreement": agreement if agreement is not None and np.isfinite(agreement) else None,
         "alone": "consensus" not in names,
         "confidence": _mean(probabilities.max(1)),
-        "maps": [(one, _drawn(lambda file, one=one: plot_domains([one], classes, file))) for one in maps],
+        "maps": [(one, _drawn(lambda file, one=one: plot_domains([replace(one, title="")], classes, file))) for one in maps],
         "flat": _how(maps),
-        "changes": [Change(classes[old], classes[new], count) for (old, new), count in told[:30]],
-        "more_changes": max(0, len(told) - 30),
+        "changes": [Change(classes[old], classes[new], count) for (old, new), count in told[:_PAIRS]],
+        "more_changes": max(0, len(told) - _PAIRS),
         "changed": len(changed),
         "changed_tiles": [tile(int(i)) for i in surest[: most // 4]],
         "classes": _classes(classes, figures, probabilities, source_labels, tile, 3 * most // 4),

@@ -113,7 +113,7 @@ def _flat(x: np.ndarray, seed: int, start: np.ndarray | None) -> tuple[np.ndarra
         start = np.pad(x, ((0, 0), (0, 2)))[:, :2]
     # A small start, as scikit-learn has it for init="pca": distances grow while neighbours find each other.
     begin = (start / start[:, 0].std() * 1e-4).astype(np.float32)
-    flat = TSNE(perplexity=min(30, (len(x) - 1) / 3), init=begin, max_iter=_STEPS, random_state=seed)  # type: ignore[arg-type]
+    flat = TSNE(perplexity=min(30, (len(x) - 1) / 3), init=begin, max_iter=_STEPS, random_state=seed)
     return flat.fit_transform(x), "t-SNE"
 
 
@@ -139,7 +139,8 @@ def plot_domains(maps: Sequence[DomainMap], classes: Sequence[str], path: Path, 
         panels = figure.subplots(1, len(maps), squeeze=False)[0]
         for axes, one in zip(panels, maps, strict=True):
             _scatter(axes, one)
-            axes.set_title(printable(one.title), fontsize=10.5, loc="left", pad=24)
+            if one.title:
+                axes.set_title(printable(one.title), fontsize=10.5, loc="left", pad=24)
             axes.set_xticks([])
             axes.set_yticks([])
             axes.grid(visible=False)
