@@ -193,7 +193,7 @@ def _classes(
     guess, sure = probabilities.argmax(1), probabilities.max(1)
     counts = np.bincount(guess, minlength=len(classes))
     source = np.bincount(labels, minlength=len(classes)) / max(len(labels), 1)
-    few = max(1, min(6, most // (2 * max(1, int((counts > 0).sum())))))
+    few = max(1, min(4, most // (2 * max(1, int((counts > 0).sum())))))
     shown = set(np.argsort(-counts, kind="stable")[: most // (2 * few)].tolist())
     found = []
     for c, name in enumerate(classes):

@@ -196,9 +196,9 @@ def plot_adaptation(history: Sequence[EpochRow], path: Path, *, kept: int | None
         first.remove()
         panels = figure.subplots(1, 3)
         curves = (
-            ([(row.epoch, row.loss) for row in history], BLUE, "s-", "labelled photos"),
-            ([(row.epoch, row.log_loss) for row in history], ORANGE, "o-", "source, validated"),
-            ([(epoch, row.loss) for epoch, row in seen], GREEN, "D:", "of the method"),
+            ([(row.epoch, row.loss) for row in history], BLUE, "s-", "loss: labelled photos"),
+            ([(row.epoch, row.log_loss) for row in history], ORANGE, "o-", "loss: source, validation"),
+            ([(epoch, row.loss) for epoch, row in seen], GREEN, "D:", "loss: target, by the method"),
         )
         for rows, colour, form, label in curves:
             known = [(epoch, value) for epoch, value in rows if value is not None and np.isfinite(value)]
@@ -221,6 +221,9 @@ def plot_adaptation(history: Sequence[EpochRow], path: Path, *, kept: int | None
                 axes.axvline(kept, color=GREY, linestyle="--", linewidth=1.2, label=f"kept: epoch {kept}")
             axes.set_xticks([row.epoch for row in history][:: 1 + len(history) // 8])
             axes.set_xlabel("epoch")
-            if axes.get_legend_handles_labels()[0]:
-                set_head(figure, axes, title)
+        if title:
+            figure.suptitle(printable(title), x=0.01, ha="left", fontsize=11.5)
+        keys = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+        if keys:
+            figure.legend(keys.values(), keys, loc="outside upper left", ncols=5, frameon=False, fontsize=9)
         save_figure(figure, path)

@@ -72,12 +72,15 @@ def label_points(
 def label_groups(
     figure: Figure, axes: Axes, centres: Sequence[tuple[float, ...]], names: Sequence[str], colours: Sequence[str]
 ) -> None:
-    """Write each name over the middle of its group, or as near to it as it covers no other name. Long names are cut."""
+    """Write each name as near to the middle of its group as it covers no middle and no other name. Long names are cut."""
     from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
 
     figure.canvas.draw()  # only now is it known where things stand
     inside = axes.get_window_extent()
-    taken: list[Bbox] = []
+    middles = axes.transData.transform(np.reshape(centres, (-1, 2)))
+    reach = 4 * figure.dpi / 72  # a group of one point is not to vanish
+    taken = [Bbox.from_extents(*(middle - reach), *(middle + reach)) for middle in middles]
     for centre, name, colour in zip(centres, names, colours, strict=True):
         short = printable(name if len(name) <= 20 else f"{name[:19]}…")
         text = axes.annotate(short, (centre[0], centre[1]), (0, 0), textcoords="offset points", ha="center", va="center",
@@ -85,7 +88,7 @@ def label_groups(
         text.set_in_layout(False)
         text.update_positions(figure.canvas.get_renderer())  # type: ignore[attr-defined]  # Agg's canvas has one
         box = Text.get_window_extent(text).padded(3 * figure.dpi / 72)
-        tries = [(0.0, 0.0), *((right * far, up * far) for far in _FAR for right, up in ((0, 1), (0, -1), *_WAYS))]
+        tries = [(right * far, up * far) for far in (*_FAR[:2], 20, *_FAR[2:]) for right, up in ((0, 1), (0, -1), *_WAYS)]
         best, least = tries[0], float("inf")
         for offset in tries:
             moved = box.translated(*(figure.dpi / 72 * step for step in offset))
