@@ -79,13 +79,13 @@ def test_the_line_of_the_cut_stands_below_its_stage(depths: DepthFigures, tmp_pa
 def kept(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that are saved from now on: they are written as ever, and looked at afterwards."""
     figures: list[Figure] = []
-    save = plots._save
+    save = plots.save_figure
 
     def listen(figure: Figure, path: Path) -> None:
         save(figure, path)
         figures.append(figure)
 
-    monkeypatch.setattr(plots, "_save", listen)
+    monkeypatch.setattr(plots, "save_figure", listen)
     return figures
 
 

@@ -1,16 +1,21 @@
 """What a person looks at: one HTML file, and pictures of results."""
 
+from greffon.report.adaptation import adaptation_report
+from greffon.report.domains import plot_adaptation, plot_domains
 from greffon.report.labelling import labelling_report
 from greffon.report.page import train_report
 from greffon.report.plots import learning_curves, plot_comparison, plot_depths, plot_search, rate_finder
 from greffon.report.results import check_results_folder, write_results
 
 __all__ = [
+    "adaptation_report",
     "check_results_folder",
     "labelling_report",
     "learning_curves",
+    "plot_adaptation",
     "plot_comparison",
     "plot_depths",
+    "plot_domains",
     "plot_search",
     "rate_finder",
     "train_report",

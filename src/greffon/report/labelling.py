@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, final
 
-from greffon.errors import ImageError, ModelError
-from greffon.images import decode, read_bytes, thumbnail
+from greffon.report.parts import Tile, photo_address, write_page
 
-__all__ = ["ClassWall", "Tile", "labelling_report"]
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """A photo on the page."""
-
-    name: str
-    picture: str  # a data address, or "" where the thumbnail failed
-    best: str
-    confidence: float
-    second: str
+__all__ = ["ClassWall", "labelling_report"]
 
 
 @final
@@ -70,11 +54,6 @@ def labelling_report(
     ModelError
         The file cannot be written.
     """
-    from jinja2 import Environment, select_autoescape
-
-    template = Environment(
-        autoescape=select_autoescape(default=True, default_for_string=True), trim_blocks=True
-    ).from_string(files("greffon.report").joinpath("labelling.html").read_text(encoding="utf-8"))
     few = max(2, min(8, most // (4 * len(classes))))
     walls = []
     for name, own in zip(classes, given, strict=True):
@@ -85,20 +64,9 @@ def labelling_report(
             name, len(sure), len(unsure), tuple(_tile((one, name, 1.0, "", True)) for one in own[:few]),
             tuple(map(_tile, sure[:few])), tuple(map(_tile, tail)), tuple(map(_tile, unsure[:few])),
         ))  # fmt: skip
-    page = template.render(walls=walls, figures=figures)
-    part = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        part.write_text(page, encoding="utf-8", errors="replace")
-        part.replace(path)
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be written ({error.strerror})") from error
+    write_page(path, "labelling.html", {"walls": walls, "figures": figures})
 
 
 def _tile(one: tuple[Path, str, float, str, bool]) -> Tile:
     path, best, confidence, second, _ = one
-    try:
-        picture = base64.b64encode(thumbnail(decode(read_bytes(path)), side=128)).decode()
-        address = f"data:image/jpeg;base64,{picture}"
-    except ImageError:
-        address = ""
-    return Tile(path.name, address, best, confidence, second)
+    return Tile(path.name, photo_address(path), best, confidence, second)

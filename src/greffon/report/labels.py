@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
-__all__ = ["label_points", "printable"]
+__all__ = ["label_groups", "label_points", "printable"]
 
 #: Where a name may stand: its distance from its point, in points of print, and the ways to go, right and up.
 _FAR = (10, 16, 24, 36, 50, 66, 84, 104, 126, 150)
 _WAYS = ((1, 0), (-1, 0), (1, 0.6), (-1, 0.6), (1, -0.6), (-1, -0.6), (0.5, 1), (-0.5, 1), (0.5, -1), (-0.5, -1))
 
 _LINE = "#767676"
+#: Behind the name of a group; its rim has the group's colour.
+_BOX = {"boxstyle": "round,pad=0.22", "facecolor": "white", "alpha": 0.88, "linewidth": 1.4}
 
 
 def printable(name: str) -> str:
@@ -65,6 +67,38 @@ def label_points(
         box, line = _label(axes, (x, y), name, best, drawn=True)
         names.append(box)
         taken += line
+
+
+def label_groups(
+    figure: Figure, axes: Axes, centres: Sequence[tuple[float, ...]], names: Sequence[str], colours: Sequence[str]
+) -> None:
+    """Write each name as near to the middle of its group as it covers no middle and no other name. Long names are cut."""
+    from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
+
+    figure.canvas.draw()  # only now is it known where things stand
+    inside = axes.get_window_extent()
+    middles = axes.transData.transform(np.reshape(centres, (-1, 2)))
+    reach = 4 * figure.dpi / 72  # a group of one point is not to vanish
+    taken = [Bbox.from_extents(*(middle - reach), *(middle + reach)) for middle in middles]
+    for centre, name, colour in zip(centres, names, colours, strict=True):
+        short = printable(name if len(name) <= 20 else f"{name[:19]}…")
+        text = axes.annotate(short, (centre[0], centre[1]), (0, 0), textcoords="offset points", ha="center", va="center",
+                             fontsize=9, zorder=6, bbox=_BOX | {"edgecolor": colour})  # fmt: skip
+        text.set_in_layout(False)
+        text.update_positions(figure.canvas.get_renderer())  # type: ignore[attr-defined]  # Agg's canvas has one
+        box = Text.get_window_extent(text).padded(3 * figure.dpi / 72)
+        tries = [(right * far, up * far) for far in (*_FAR[:2], 20, *_FAR[2:]) for right, up in ((0, 1), (0, -1), *_WAYS)]
+        best, least = tries[0], float("inf")
+        for offset in tries:
+            moved = box.translated(*(figure.dpi / 72 * step for step in offset))
+            cover = _outside(moved, inside) + sum(_overlap(moved, other) for other in taken)
+            if cover < least:
+                best, least = offset, cover
+            if least == 0:
+                break
+        text.set_position(best)
+        taken.append(box.translated(*(figure.dpi / 72 * step for step in best)))
 
 
 def _short(names: Sequence[str]) -> list[str]:

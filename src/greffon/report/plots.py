@@ -1,56 +1,22 @@
-"""Pictures of results, as PNG or SVG files. One look for all of them; the same result gives the same file.
-
-Matplotlib is imported where something is drawn, and used without pyplot: no window, no state of its own.
+"""Pictures of results, as PNG or SVG files. Matplotlib is imported where something is drawn.
 """
 
 from __future__ import annotations
 
-import os
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from greffon.errors import OptionError
-from greffon.report.labels import label_points, printable
+from greffon.report.labels import label_points
+from greffon.report.look import BLUE, GREEN, GREY, ORANGE, PALE, new_figure, save_figure, set_head
 from greffon.training import EpochRow, RateCurve
 from greffon.transfer.inductive import BackboneFigures, Depth, DepthFigures, Search, SearchTrial
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 __all__ = ["learning_curves", "plot_comparison", "plot_depths", "plot_search", "rate_finder"]
-
-#: Okabe and Ito (2008): colours that colour-blind people tell apart. What differs in colour differs in form, too.
-_BLUE, _ORANGE, _GREEN = "#0072B2", "#D55E00", "#009E73"
-_INK, _GREY, _PALE = "#222222", "#767676", "#EAF2F8"
-
-#: What differs from matplotlib's own look. The text of an SVG becomes outlines, so that it looks the same everywhere.
-_LOOK = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "text.color": _INK,
-    "text.parse_math": False,  # a name may hold dollars
-    "axes.edgecolor": _GREY,
-    "axes.labelcolor": _INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#E4E4E4",
-    "grid.linewidth": 0.8,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "figure.facecolor": "white",
-    "axes.facecolor": "white",
-    "savefig.dpi": 150,
-    "figure.dpi": 150,
-    "svg.fonttype": "path",
-    "svg.hashsalt": "greffon",
-}
-
 
 def learning_curves(history: Sequence[EpochRow], path: Path, *, title: str = "") -> None:
     """Draw the loss of every epoch, and what the validation images say after it. The epoch that was kept is marked.
@@ -67,10 +33,10 @@ def learning_curves(history: Sequence[EpochRow], path: Path, *, title: str = "")
     OptionError
         The file cannot be written.
     """
-    with _figure(7.0, 4.2) as (figure, axes):
+    with new_figure(7.0, 4.2) as (figure, axes):
         trained = [row for row in history if row.loss is not None]
         losses = [row.loss or 0.0 for row in trained]
-        axes.plot([row.epoch for row in trained], losses, "s-", color=_BLUE, markersize=4, label="training loss")
+        axes.plot([row.epoch for row in trained], losses, "s-", color=BLUE, markersize=4, label="training loss")
         seen = [
             (row.epoch, row.log_loss, row.accuracy)
             for row in history
@@ -79,22 +45,22 @@ def learning_curves(history: Sequence[EpochRow], path: Path, *, title: str = "")
         epochs = [epoch for epoch, _, _ in seen]
         if seen:
             loss = [loss for _, loss, _ in seen]
-            axes.plot(epochs, loss, "o-", color=_ORANGE, markersize=4, label="validation log-loss")
+            axes.plot(epochs, loss, "o-", color=ORANGE, markersize=4, label="validation log-loss")
             best = min(seen, key=lambda one: one[1])
-            axes.axvline(best[0], color=_GREY, linestyle="--", linewidth=1.2, label=f"kept: epoch {best[0]}")
+            axes.axvline(best[0], color=GREY, linestyle="--", linewidth=1.2, label=f"kept: epoch {best[0]}")
             right = axes.twinx()
             right.spines["right"].set_visible(True)
             right.grid(visible=False)
             shares = [100 * share for _, _, share in seen]
-            right.plot(epochs, shares, "D:", color=_GREEN, markersize=4, label="validation accuracy")
-            right.set_ylabel("validation accuracy (%)", color=_GREEN)
-            axes.plot([], [], "D:", color=_GREEN, markersize=4, label="validation accuracy")
+            right.plot(epochs, shares, "D:", color=GREEN, markersize=4, label="validation accuracy")
+            right.set_ylabel("validation accuracy (%)", color=GREEN)
+            axes.plot([], [], "D:", color=GREEN, markersize=4, label="validation accuracy")
         axes.set_ylim(bottom=0)
         axes.set_xticks([row.epoch for row in history][:: 1 + len(history) // 12])
         axes.set_xlabel("epoch")
         axes.set_ylabel("nats")
-        _head(figure, axes, title)
-        _save(figure, path)
+        set_head(figure, axes, title)
+        save_figure(figure, path)
 
 
 def rate_finder(curve: RateCurve, path: Path, *, title: str = "") -> None:
@@ -102,14 +68,14 @@ def rate_finder(curve: RateCurve, path: Path, *, title: str = "") -> None:
 
     Raises OptionError where the file cannot be written.
     """
-    with _figure(7.0, 4.2) as (figure, axes):
-        axes.plot(curve.rates, curve.losses, color=_BLUE, linewidth=1.5)
-        axes.axvline(curve.suggestion, color=_ORANGE, linestyle="--", linewidth=1.5, label=f"suggested: {curve.suggestion:.2g}")
+    with new_figure(7.0, 4.2) as (figure, axes):
+        axes.plot(curve.rates, curve.losses, color=BLUE, linewidth=1.5)
+        axes.axvline(curve.suggestion, color=ORANGE, linestyle="--", linewidth=1.5, label=f"suggested: {curve.suggestion:.2g}")
         axes.set_xscale("log")
         axes.set_xlabel("learning rate of the topmost stage")
         axes.set_ylabel("loss, smoothed (nats)")
-        _head(figure, axes, title)
-        _save(figure, path)
+        set_head(figure, axes, title)
+        save_figure(figure, path)
 
 
 def plot_depths(figures: DepthFigures, path: Path, *, title: str = "") -> None:
@@ -132,18 +98,18 @@ def plot_depths(figures: DepthFigures, path: Path, *, title: str = "") -> None:
     end = len(names)
     cut = names.index(suggestion.cut) if suggestion.cut in names else end
     trained = f"retrain from {suggestion.cut}" if suggestion.cut in names else "none, the head alone"
-    with _figure(1.6 + 0.8 * max(7, end + 1), 4.6) as (figure, axes):
-        axes.axvspan(cut - 0.5, end - 0.5, color=_PALE, zorder=0, linewidth=0)
-        axes.axvline(cut - 0.5, color=_ORANGE, linestyle="--", linewidth=1.5, zorder=1, label=f"suggested cut: {trained}")
+    with new_figure(1.6 + 0.8 * max(7, end + 1), 4.6) as (figure, axes):
+        axes.axvspan(cut - 0.5, end - 0.5, color=PALE, zorder=0, linewidth=0)
+        axes.axvline(cut - 0.5, color=ORANGE, linestyle="--", linewidth=1.5, zorder=1, label=f"suggested cut: {trained}")
         shares = [100 * one.accuracy for one in (*stages, joined)]
-        axes.plot(range(end), shares[:end], color=_BLUE, linewidth=1.5, zorder=2)
-        _interval_bars(axes, range(end), stages, _BLUE, "o")
-        _interval_bars(axes, [end], [joined], _GREEN, "D")
+        axes.plot(range(end), shares[:end], color=BLUE, linewidth=1.5, zorder=2)
+        _interval_bars(axes, range(end), stages, BLUE, "o")
+        _interval_bars(axes, [end], [joined], GREEN, "D")
         best = names.index(figures.best)
-        axes.plot(best, shares[best], "o", markersize=13, markerfacecolor="none", markeredgecolor=_BLUE, zorder=4,
+        axes.plot(best, shares[best], "o", markersize=13, markerfacecolor="none", markeredgecolor=BLUE, zorder=4,
                   linestyle="none", label="best stage")  # fmt: skip
         chance = 100 * figures.largest_class
-        axes.axhline(chance, color=_GREY, linestyle=":", linewidth=1.4, zorder=1, label="largest class")
+        axes.axhline(chance, color=GREY, linestyle=":", linewidth=1.4, zorder=1, label="largest class")
         for place, one in enumerate((*stages, joined)):
             axes.annotate(f"{shares[place]:.1f}", (place, 100 * one.interval[1]), (0, 5), textcoords="offset points",
                           ha="center", fontsize=9)  # fmt: skip
@@ -155,8 +121,8 @@ def plot_depths(figures: DepthFigures, path: Path, *, title: str = "") -> None:
         _fit_percent(axes, [chance, *(100 * one for depth in (*stages, joined) for one in depth.interval)])
         axes.set_xlabel("stage whose pooled output is read, from the image upwards")
         axes.set_ylabel(f"accuracy in {figures.folds} folds (%)")
-        _head(figure, axes, title)
-        _save(figure, path)
+        set_head(figure, axes, title)
+        save_figure(figure, path)
 
 
 def plot_comparison(rows: Sequence[BackboneFigures], path: Path, *, title: str = "") -> None:
@@ -178,14 +144,14 @@ def plot_comparison(rows: Sequence[BackboneFigures], path: Path, *, title: str =
     """
     if not rows:
         raise OptionError("plot_comparison: needs one backbone or more, got none")
-    with _figure(7.8, 5.2) as (figure, axes):
+    with new_figure(7.8, 5.2) as (figure, axes):
         axes.set_xscale("log")
         seconds = [one.cost.seconds_per_1000 for one in rows]
         front = sorted((one.cost.seconds_per_1000, 100 * one.accuracy) for one in rows if one.on_front)
-        axes.plot(*zip(*front, strict=True), color=_BLUE, linewidth=1.2, linestyle="--", zorder=1)
+        axes.plot(*zip(*front, strict=True), color=BLUE, linewidth=1.2, linestyle="--", zorder=1)
         for some, colour, marker, label in (
-            ([one for one in rows if one.on_front], _BLUE, "o", "on the Pareto front"),
-            ([one for one in rows if not one.on_front], _ORANGE, "s", "another is quicker and no worse"),
+            ([one for one in rows if one.on_front], BLUE, "o", "on the Pareto front"),
+            ([one for one in rows if not one.on_front], ORANGE, "s", "another is quicker and no worse"),
         ):
             _interval_bars(axes, [one.cost.seconds_per_1000 for one in some], some, colour, marker, label)
         axes.set_xlim(min(seconds) / 1.7, max(seconds) * 1.7)
@@ -193,9 +159,9 @@ def plot_comparison(rows: Sequence[BackboneFigures], path: Path, *, title: str =
         _plain_log_ticks(axes)
         axes.set_xlabel("seconds per 1,000 images, frozen pass from files (logarithmic)")
         axes.set_ylabel("accuracy out of fold (%)")
-        _head(figure, axes, title)
+        set_head(figure, axes, title)
         label_points(figure, axes, rows, front)
-        _save(figure, path)
+        save_figure(figure, path)
 
 
 def plot_search(found: Search, path: Path, *, title: str = "", most: int = 3) -> None:
@@ -215,14 +181,14 @@ def plot_search(found: Search, path: Path, *, title: str = "", most: int = 3) ->
     """
     names = list(found.importances)[:most] or list(found.best.values)[:most]
     kinds = (
-        ([one for one in found.trials if one.ended == "finished"], _BLUE, "o", "finished"),
-        ([one for one in found.trials if one.ended != "finished"], _GREY, "x", "given up early"),
-        ([found.trials[0]], _GREEN, "D", "the default"),
-        ([found.best], _ORANGE, "*", "taken"),
+        ([one for one in found.trials if one.ended == "finished"], BLUE, "o", "finished"),
+        ([one for one in found.trials if one.ended != "finished"], GREY, "x", "given up early"),
+        ([found.trials[0]], GREEN, "D", "the default"),
+        ([found.best], ORANGE, "*", "taken"),
     )
     losses = [one.log_loss for one in found.trials]
     low, high = min(losses), max(losses)
-    with _figure(2.0 + 2.9 * len(names), 4.2) as (figure, first):
+    with new_figure(2.0 + 2.9 * len(names), 4.2) as (figure, first):
         first.remove()
         panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
         for axes, name in zip(panels, names, strict=True):
@@ -243,8 +209,8 @@ def plot_search(found: Search, path: Path, *, title: str = "", most: int = 3) ->
                 axes.xaxis.set_major_formatter("{x:g}")
         panels[0].set_ylim(max(0.0, low - 0.08 * (high - low or 1)), high + 0.08 * (high - low or 1))
         panels[0].set_ylabel("validation log-loss, best epoch (nats)")
-        _head(figure, panels[0], title)
-        _save(figure, path)
+        set_head(figure, panels[0], title)
+        save_figure(figure, path)
 
 
 def _places(trials: Sequence[SearchTrial], name: str, words: Sequence[str]) -> list[float]:
@@ -283,43 +249,3 @@ def _fit_percent(axes: Axes, values: Sequence[float]) -> None:
     axes.set_ylim(low, high)
     axes.set_yticks([tick for tick in axes.get_yticks() if max(low, 0) <= tick <= min(high, 100)])
     axes.set_ylim(low, high)
-
-
-def _head(figure: Figure, axes: Axes, title: str) -> None:
-    """The title, and under it the legend in one row, above the axes: there it covers nothing."""
-    if title:
-        figure.suptitle(printable(title), x=0.01, ha="left", fontsize=11.5)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.005), ncols=3, frameon=False, fontsize=8.5, borderaxespad=0.2,
-                handletextpad=0.5, columnspacing=1.6)  # fmt: skip
-
-
-@contextmanager
-def _figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
-    """A figure in inches with one pair of axes, in the look of the house; to be saved before the context ends."""
-    from matplotlib import style
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    # From matplotlib's defaults, not from the user's own file: the same picture everywhere.
-    # A sign that the font lacks is drawn as a box; that need not be said.
-    with style.context(["default", _LOOK]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")
-        figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasAgg(figure)
-        yield figure, figure.add_subplot()
-
-
-def _save(figure: Figure, path: Path) -> None:
-    """Write a figure in the format of the path's ending, whole or not at all."""
-    kind = path.suffix.lower().removeprefix(".")
-    if kind not in ("png", "svg"):
-        raise OptionError(f"{path}: a picture is written as .png or .svg")
-    part = path.with_name(f".{path.name}-{os.getpid()}")
-    # Neither the date nor matplotlib's version: the same result gives the same file.
-    unsaid = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-    try:
-        figure.savefig(part, format=kind, metadata=unsaid)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OptionError(f"{path}: cannot be written ({error.strerror or error})") from error
