@@ -81,7 +81,7 @@ def adapt_on_features(task: Task) -> Outcome:
         computed=kept.computed,
         reused=kept.reused,
         evidence=found.evidence,
-        agreement=found.agreement,
+        agreement=found.agreement if task.method == "auto" else float("nan"),
         distance=found.distance,
         proportions=found.proportions,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from greffon.jobs.adapt.pair import Pair, find_pair, find_target
 from greffon.jobs.adapt.result import AdaptResult
 from greffon.model import is_model_folder, load_any_backbone, load_model, save_model, write_json
 from greffon.progress import Progress, Silent
-from greffon.report import check_results_folder
+from greffon.report import adaptation_report, check_results_folder
 from greffon.transfer.transductive import ABOVE, METHODS, concerns
 
 __all__ = ["adapt"]
@@ -107,14 +108,39 @@ def adapt(
     outcome = adapt_stages(task, above or Above(), base, resume=resume) if trains else adapt_on_features(task)
     for path, reason in outcome.failed.items():
         listener.warn(f"set aside: {path}: {reason}")
-    result = _result(task, outcome, time.perf_counter() - started)
+    result = _result(
+        task,
+        outcome,
+        _command(source, target, folder, method, backbone, seed, precision),
+        time.perf_counter() - started,
+    )
     for sentence in result.warnings:
         listener.warn(sentence)
     _write(result, listener)
     return result
 
 
-def _result(task: Task, outcome: Outcome, seconds: float) -> AdaptResult:
+def _command(
+    source: Path | str, target: Path | str, out: Path, method: str, backbone: str, seed: int, precision: str
+) -> str:
+    """What repeats the run, but for the options of training, which stand in ``model.json``."""
+    words = [
+        "greffon",
+        "adapt",
+        str(source),
+        "--target",
+        str(target),
+        "--out",
+        str(out),
+        "--method",
+        method,
+        "--backbone",
+        backbone,
+    ]
+    return shlex.join([*words, "--seed", str(seed), "--precision", precision])
+
+
+def _result(task: Task, outcome: Outcome, command: str, seconds: float) -> AdaptResult:
     source, target, classes = task.pair.source, task.pair.target, outcome.model.classes
     share = outcome.proportions if outcome.proportions is not None else outcome.probabilities.mean(0)
     said = list(concerns(outcome.probabilities, outcome.source_labels, classes, outcome.agreement))
@@ -148,6 +174,7 @@ def _result(task: Task, outcome: Outcome, seconds: float) -> AdaptResult:
         plan=outcome.plan,
         computed=outcome.computed,
         reused=outcome.reused,
+        command=command,
         seconds=seconds,
     )
 
@@ -161,10 +188,22 @@ def _write(result: AdaptResult, listener: Progress) -> None:
         _predictions(result, folder / "predictions.csv")
     except OSError as error:
         raise OptionError(f"--out {folder}: cannot be written ({error.strerror or error})") from error
+    listener.say("writing the report")
+    adaptation_report(
+        folder / "report.html",
+        result.model.classes,
+        result.to_dict(),
+        [result.target.dataset.paths[i] for i in result.positions.tolist()],
+        result.probabilities,
+        result.source_only,
+        result.source_labels,
+        (result.raw_source_features, result.raw_target_features),
+        (result.source_features, result.target_features),
+        command=result.command,
+    )
     # Only now: up to here an interrupted run can go on.
     for name in (CHECKPOINT_FILE, "adapt_plan.json"):
         (folder / name).unlink(missing_ok=True)
-    listener.say(f"written: {folder}")
 
 
 def _predictions(result: AdaptResult, file: Path) -> None:

@@ -34,14 +34,14 @@ class AdaptResult:
     probabilities, source_only
         float64 (m, c): of these, by the model and by the source-only model.
     source_features, target_features
-        float32 (n, d) and (m, d): of the representation of the model, normalised by the model's normaliser; the first (0, d)
-        without the source's photos. ``raw`` the same with the source's normaliser: before the adaptation.
+        float32 (n, d) and (m, d): after the adaptation, each about its own mean where that is what was done; the first (0, d)
+        without the source's photos. ``raw``: before it, both as the source is normalised.
     source_labels
         int64 (n,).
     evidence
         Of every way that was tried, without labels of the target.
     agreement, distance
-        See ``transductive.Adapted``; NaN where they are not known.
+        See ``transductive.Adapted``; NaN where they are not known: with a method that was asked for, nobody votes.
     proportions
         Class → share of the target, as estimated.
     warnings
@@ -76,6 +76,7 @@ class AdaptResult:
     plan: Choice
     computed: int
     reused: int
+    command: str
     seconds: float
 
     @property
@@ -105,6 +106,7 @@ class AdaptResult:
             "evidence": [asdict(row) for row in self.evidence],
             "history": [asdict(row) for row in self.history],
             "training": dict(self.model.training),
+            "command": self.command,
             "seconds": round(self.seconds, 2),
         }
 
