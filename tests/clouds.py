@@ -46,7 +46,9 @@ def drawn(
         rotation[i : i + 2, i : i + 2] = [[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]
     direction = rng.normal(size=d)
     x = centres[y] + rng.normal(size=(n, d))
-    there = stretch * (centres[truth] + rng.normal(size=(m, d))) @ rotation + move * direction / np.linalg.norm(direction)
+    there = stretch * (centres[truth] + rng.normal(size=(m, d))) @ rotation + move * direction / np.linalg.norm(
+        direction
+    )
     return Clouds(Labelled(x.astype(np.float32), y, classes), Unlabelled(there.astype(np.float32)), truth)
 
 

@@ -74,9 +74,7 @@ def test_aligned_scaled_by_the_source_and_learned(
 
 def test_per_domain_is_learned_as_it_is() -> None:
     own, other = per_domain(S.features, T.features)
-    np.testing.assert_allclose(
-        PerDomainStatistics().probabilities(S, T, 0), logistic(own, S.labels, other), atol=1e-4
-    )
+    np.testing.assert_allclose(PerDomainStatistics().probabilities(S, T, 0), logistic(own, S.labels, other), atol=1e-4)
 
 
 def naive_joint_distributions(
@@ -128,5 +126,7 @@ def test_joint_distributions_by_explicit_matrices(balance: float, rounds: int) -
 
 def test_pseudo_labels_change_what_joint_distributions_say() -> None:
     """Else the tests above would not see the conditional part."""
-    first, second = (JointDistributions(dimensions=5, rounds=r, regularisation=0.1).probabilities(S, T, 0) for r in (1, 2))
+    first, second = (
+        JointDistributions(dimensions=5, rounds=r, regularisation=0.1).probabilities(S, T, 0) for r in (1, 2)
+    )
     assert np.abs(first - second).max() > 0.02

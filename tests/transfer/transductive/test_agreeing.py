@@ -31,7 +31,10 @@ def dawid_skene(
     if n < 40 * classes:
         smoothing *= n / (40 * classes)
     power = [min(len(guesses), 6) * one / total for one in trust]
-    belief = [[sum(t / total for g, t in zip(guesses, trust, strict=True) if g[i] == c) for c in range(classes)] for i in range(n)]  # fmt: skip
+    belief = [
+        [sum(t / total for g, t in zip(guesses, trust, strict=True) if g[i] == c) for c in range(classes)]
+        for i in range(n)
+    ]
     for _ in range(rounds):
         prior = [sum(belief[i][c] for i in range(n)) / n for c in range(classes)]
         found = []
@@ -49,7 +52,8 @@ def dawid_skene(
 
 
 @pytest.mark.parametrize(
-    ("trust", "smoothing", "rounds"), [(None, 2.0, 1), (None, 0.5, 3), ([1.0, 3.0, 0.5], 2.0, 2), ([0.0, 1.0, 1.0], 1.0, 2)]
+    ("trust", "smoothing", "rounds"),
+    [(None, 2.0, 1), (None, 0.5, 3), ([1.0, 3.0, 0.5], 2.0, 2), ([0.0, 1.0, 1.0], 1.0, 2)],
 )
 def test_consensus_by_loops(trust: list[float] | None, smoothing: float, rounds: int) -> None:
     rng = np.random.default_rng(1)

@@ -8,7 +8,14 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics.pairwise import cosine_similarity, rbf_kernel
 
 from clouds import drawn, logistic
-from greffon.transfer.transductive import LabelPropagation, Labelled, ManifoldAlignment, Unlabelled, a_distance, per_domain
+from greffon.transfer.transductive import (
+    Labelled,
+    LabelPropagation,
+    ManifoldAlignment,
+    Unlabelled,
+    a_distance,
+    per_domain,
+)
 
 CLOUDS = drawn(48, 40, 3, move=2.5, turn=0.4, stretch=1.5, apart=3.0)
 S, T = CLOUDS.source, CLOUDS.target
@@ -47,6 +54,8 @@ def test_label_propagation_is_the_closed_form(k: int, alpha: float, trust: float
 
 def naive_a_distance(x: np.ndarray, other: np.ndarray, seed: int) -> float:
     """2 (1 - 2 e): a ridge classifier learns one half of each domain and errs in the other, and the other way round."""
+    if min(len(x), len(other)) < 4:  # halves of one image tell nothing
+        return 0.0
     rng = np.random.default_rng(seed)
     both = [one[rng.permutation(len(one))].astype(np.float64) for one in (x, other)]
     wrong = []

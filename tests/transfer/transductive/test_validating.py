@@ -84,7 +84,7 @@ def test_weighting_looks_where_the_target_is() -> None:
 
 def test_the_density_ratio_of_drawn_clouds() -> None:
     rng = np.random.default_rng(0)
-    x, other = rng.normal(size=(1500, 2)), rng.normal(size=(1000, 2)) + (1.0, 0)
+    x, other = rng.normal(size=(1500, 2)), rng.normal(size=(1000, 2)) + np.array([1.0, 0.0])
     ratio = density_ratio(x, other, strength=10)
     assert ratio.mean() == pytest.approx(1, abs=0.12)
     assert ratio[x[:, 0] > 1].mean() > 4 * ratio[x[:, 0] < 0].mean()
