@@ -79,7 +79,7 @@ def test_coral_of_clouds_in_which_nothing_moves(regularisation: float) -> None:
 @pytest.mark.parametrize("k", [1, 3, 7])
 def test_subspace_alignment_is_the_closed_form(k: int) -> None:
     own, other = subspace_alignment(SOURCE, TARGET, dimensions=k)
-    axes = [PCA(k, svd_solver="full").fit(x).components_.T for x in (SOURCE, TARGET)]
+    axes = [np.asarray(PCA(k, svd_solver="full").fit(x).components_).T for x in (SOURCE, TARGET)]
     turned = (SOURCE - SOURCE.mean(0)) @ axes[0] @ (axes[0].T @ axes[1])
     straight = (TARGET - TARGET.mean(0)) @ axes[1]
     signs = np.sign((other * straight).sum(0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.linalg import fractional_matrix_power
@@ -15,6 +17,11 @@ CLOUDS = drawn(90, 150, 6, move=4, apart=5, mixed=(0.7, 0.1, 0.2))
 S, T = CLOUDS.source, CLOUDS.target
 
 
+def gaussian(x: np.ndarray, mean: np.ndarray, variance: float) -> float:
+    cov: Any = variance * np.eye(len(mean))  # its stubs know of whole numbers alone
+    return float(multivariate_normal.pdf(x, mean, cov))
+
+
 def by_hand(shrinkage: float, prior: float, rounds: int) -> tuple[np.ndarray, list[float], np.ndarray, np.ndarray]:
     """Beliefs, the log-posterior before every round, proportions and the move, (k,), on axes made by a matrix root."""
     x, y = S.features.astype(np.float64), S.labels
@@ -26,14 +33,14 @@ def by_hand(shrinkage: float, prior: float, rounds: int) -> tuple[np.ndarray, li
     axes = whitened @ rows[:2].T
     own, other = x @ axes, T.features.astype(np.float64) @ axes
     means = np.stack([own[y == c].mean(0) for c in range(3)])
-    width = np.mean([((row - means[c]) ** 2).mean() for row, c in zip(own, y, strict=True)])
+    width = float(np.mean([((row - means[c]) ** 2).mean() for row, c in zip(own, y, strict=True)]))
     share, move = np.full(3, 1 / 3), other.mean(0) - means.mean(0)
     posterior: list[float] = []
     belief = np.zeros((len(other), 3))
     for _ in range(rounds):
         likelihood = 0.0
         for i, row in enumerate(other):
-            parts = np.array([share[c] * multivariate_normal.pdf(row, means[c] + move, width) for c in range(3)])
+            parts = np.array([share[c] * gaussian(row, means[c] + move, width) for c in range(3)])
             belief[i] = parts / parts.sum()
             likelihood += np.log(parts.sum())
         posterior.append(likelihood + prior * float(np.log(share).sum()))

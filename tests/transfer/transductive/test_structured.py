@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy.linalg import eigh
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
-from sklearn.preprocessing import normalize
 
 from clouds import Clouds, drawn, logistic
 from greffon.transfer.transductive import Labelled, SelfTraining, StructuredPrediction, per_domain, surest
@@ -17,6 +17,16 @@ from greffon.transfer.transductive.structured import _clusters, _preserving
 
 CLOUDS = drawn(60, 55, 10, move=2.5, turn=0.4, stretch=1.3, apart=3.0)
 S, T = CLOUDS.source, CLOUDS.target
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    return np.array([row / np.sqrt(row @ row) for row in x])
+
+
+def k_means(x: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """scikit-learn's centres, (k, d)."""
+    make: Any = KMeans  # its stubs know of names alone
+    return make(len(start), init=start, n_init=1, tol=0).fit(x).cluster_centers_
 
 
 def naive_surest(probabilities: np.ndarray, share: float) -> list[int]:
@@ -82,7 +92,7 @@ def test_locality_is_preserved_by_explicit_matrices() -> None:
 def test_clusters_are_those_of_scikit_learn_in_the_order_of_the_classes() -> None:
     x = T.features.astype(np.float64)
     means = np.stack([x[CLOUDS.truth == c].mean(0) for c in (2, 0, 1)]) + 0.3
-    theirs = KMeans(3, init=means, n_init=1, tol=0).fit(x).cluster_centers_
+    theirs = k_means(x, means)
     orders = list(itertools.permutations(range(3)))
     cost = [sum(float(np.linalg.norm(means[c] - theirs[order[c]])) for c in range(3)) for order in orders]
     np.testing.assert_allclose(_clusters(x, means), theirs[list(orders[int(np.argmin(cost))])], atol=1e-6)
@@ -103,7 +113,7 @@ def naive_structured_prediction(clouds: Clouds, axes: int, k: int, rounds: int, 
     if centred:
         a, b = a - a.mean(0), b - b.mean(0)
     every = np.concatenate([a, b])
-    every = normalize(PCA(min(axes, every.shape[1]), svd_solver="full").fit_transform(every))
+    every = unit(PCA(min(axes, every.shape[1]), svd_solver="full").fit_transform(every))
     a, b, y = every[: len(a)], every[len(a) :], clouds.source.labels
     some: list[int] = []
     pseudo, told = np.zeros(len(b), int), np.zeros((len(b), 3))
@@ -114,13 +124,13 @@ def naive_structured_prediction(clouds: Clouds, axes: int, k: int, rounds: int, 
         _, p = eigh(x.T @ d @ x, x.T @ (d - w) @ x + np.eye(x.shape[1]))
         p = p[:, ::-1][:, :k]
         z = np.concatenate([a, b]) @ p
-        z = normalize(z - z.mean(0))
+        z = unit(z - z.mean(0))
         own, other = z[: len(a)], z[len(a) :]
-        means = normalize(np.stack([own[y == c].mean(0) for c in range(3)]))
-        centres = KMeans(3, init=means, n_init=1, tol=0).fit(other).cluster_centers_
+        means = unit(np.stack([own[y == c].mean(0) for c in range(3)]))
+        centres = k_means(other, means)
         order = min(itertools.permutations(range(3)),
                     key=lambda o: sum(float(np.linalg.norm(means[c] - centres[o[c]])) for c in range(3)))  # fmt: skip
-        centres = normalize(centres[list(order)])
+        centres = unit(centres[list(order)])
         both = []
         for targets in (means, centres):
             score = np.array([[np.exp(-np.linalg.norm(row - centre)) for centre in targets] for row in other])
