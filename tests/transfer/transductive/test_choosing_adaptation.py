@@ -19,10 +19,12 @@ from greffon.transfer.transductive import (
     a_distance,
     adapt_features,
     choosing,
+    density_ratio,
     has_pot,
     look_at,
     per_domain,
     soft_neighbourhood_density,
+    weighted_validation,
 )
 
 WIDTHS = (4, 16)
@@ -252,8 +254,8 @@ def test_a_sample_has_every_class(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_evidence_by_hand() -> None:
     """Of CORAL: its guesses on the three looks joined, learned in the target, asked of the source."""
-    source, y, target, _ = SHIFTED
-    found = adapted(SHIFTED, "coral")
+    source, y, target, _ = drawn = records(move=1.0, turn=0.8, noise=1.6, seed=1)
+    found = adapted(drawn, "coral")
     looks = look_at(source, y, 4, target, WIDTHS)
     told = [METHODS["coral"][0].probabilities(one.source, one.target, 0) for one in looks]
     guess = np.mean(told, axis=0).argmax(1)
@@ -261,13 +263,17 @@ def test_evidence_by_hand() -> None:
     back = logistic(other, guess, own).argmax(1)
     row = found.evidence[1]
     assert row.name == "coral"
+    assert row.reverse < 0.97, "else a head that was never asked back would look the same"
+    assert row.weighted == pytest.approx(
+        weighted_validation(back == y, density_ratio(looks[-1].source.features, looks[-1].target.features)), abs=1e-9
+    )
     assert row.reverse == pytest.approx(np.mean([(back[y == c] == c).mean() for c in range(4)]), abs=1e-9)
     share = np.array([(guess == c).mean() for c in range(4)])
     assert row.even == pytest.approx(-(share * np.log(share)).sum() / np.log(4))
     assert row.density == pytest.approx(soft_neighbourhood_density(logistic(other, guess, other)), abs=1e-3)
     votes = np.stack([one.argmax(1) for one in told])
     assert found.agreement <= np.mean([np.bincount(column).max() / 3 for column in votes.T]) + 1e-9
-    assert found.agreement > 0.8
+    assert found.agreement > 0.7
     assert found.distance == a_distance(looks[-1].source.features, looks[-1].target.features, 0)
 
 
