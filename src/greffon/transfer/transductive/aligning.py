@@ -65,7 +65,7 @@ def _covariance(centred: np.ndarray, regularisation: float) -> np.ndarray:
 def _power(matrix: np.ndarray, exponent: float) -> np.ndarray:
     """Of a symmetric positive matrix."""
     values, vectors = np.linalg.eigh(matrix)
-    return (vectors * np.maximum(values, _TINY * values[-1]) ** exponent) @ vectors.T
+    return (vectors * np.maximum(values, max(_TINY * values[-1], 1e-300)) ** exponent) @ vectors.T
 
 
 def subspace_alignment(
@@ -108,7 +108,8 @@ def transfer_components(
     analysis (Pan et al. 2011, IEEE Transactions on Neural Networks 22, equation 8) with the linear kernel.
 
     With that kernel the paper's eigenproblem of n + m unknowns is one of d: the d x d scatter of all features against
-    the outer product of the difference of the means.
+    the outer product of the difference of the means. What is regularised is the length of a direction (mu K in the
+    kernel's terms, as in joint distribution adaptation), not of its n + m coefficients (mu I).
 
     Parameters
     ----------

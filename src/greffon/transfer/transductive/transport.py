@@ -48,29 +48,25 @@ class OptimalTransport:
         x, y, there = own[mine], source.labels[mine], other[theirs]
         cost = ot.dist(x, there)
         cost /= max(float(np.median(cost)), 1e-12)
-        even = [np.full(len(one), 1 / len(one)) for one in (x, there)]
-        plan = _regularised_plan(ot, even[0], y, even[1], cost, self.entropy, self.classes)
+        plan = _plan(ot, cost, y, self.entropy, self.classes)
         carried = plan @ there / np.maximum(plan.sum(1, keepdims=True), 1e-300)
         return learn_and_tell(carried, y, source.classes, other, self.strength)
 
 
-def _regularised_plan(
-    ot: Any,
-    own: np.ndarray,
-    labels: np.ndarray,
-    other: np.ndarray,
-    cost: np.ndarray,
-    entropy: float,
-    classes: float,
-    rounds: int = 10,
-) -> np.ndarray:
-    """POT's ``da.sinkhorn_lpl1_mm`` (majorisation-minimisation, p 1/2), which cannot be told to keep its warnings to itself."""
-    weights, plan = np.zeros_like(cost), np.zeros_like(cost)
+def _plan(ot: Any, cost: np.ndarray, y: np.ndarray, entropy: float, classes: float, rounds: int = 10) -> np.ndarray:
+    """``ot.da.sinkhorn_lpl1_mm`` between even weights, (n, m), without its (m, n, classes) array.
+
+    Nor does it warn where the 200 steps of a round do not converge. Where one image is so far away that its kernel would
+    be all 0, it goes by logarithms.
+    """
+    own, other = (np.full(count, 1 / count) for count in cost.shape)
+    one_hot = np.unique(y)[:, None] == y
+    far = max(float(cost.min(0).max()), float(cost.min(1).max())) / entropy
+    step = ot.bregman.sinkhorn_log if far > 300 else ot.bregman.sinkhorn_knopp
+    plan, penalty = np.zeros_like(cost), np.zeros_like(cost)
     for _ in range(rounds):
-        plan = ot.sinkhorn(own, other, cost + classes * weights, entropy, numItermax=200, stopThr=1e-9, warn=False)
-        weights = np.ones_like(cost)
-        for c in np.unique(labels):
-            weights[labels == c] = 0.5 * (plan[labels == c].sum(0) + 1e-3) ** -0.5
+        plan = step(own, other, cost + classes * penalty, entropy, numItermax=200, stopThr=1e-9, warn=False)
+        penalty = one_hot.T @ (0.5 / np.sqrt(one_hot @ plan + 1e-3))
     return plan
 
 
