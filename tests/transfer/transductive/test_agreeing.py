@@ -25,11 +25,11 @@ def dawid_skene(
 ) -> np.ndarray:
     """Loops over images, guessers and classes. All together count as min(k, 6) independent ones.
 
-    Of fewer than 40 images a class the smoothing is as much less.
+    In a row no more is thought of than a class has images in the mean.
     """
     n, total = len(guesses[0]), sum(trust)
-    if n < 40 * classes:
-        smoothing *= n / (40 * classes)
+    if smoothing * classes > n / classes:
+        smoothing = n / classes / classes
     power = [min(len(guesses), 6) * one / total for one in trust]
     belief = [
         [sum(t / total for g, t in zip(guesses, trust, strict=True) if g[i] == c) for c in range(classes)]

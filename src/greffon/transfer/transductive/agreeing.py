@@ -12,10 +12,6 @@ __all__ = ["consensus"]
 #: counted as independent, they would be sure of everything.
 _INDEPENDENT = 6.0
 
-#: From so many images a class, the smoothing is as asked for; of fewer, it is as much less. Else what is thought of
-#: outweighs what was seen: of 31 classes with 4 images each, half took another class than all guessers gave them.
-_MANY = 40
-
 
 def consensus(
     guesses: Sequence[np.ndarray],
@@ -40,7 +36,8 @@ def consensus(
     trust
         How much each guesser counts beside the others, (k,), none below 0; by default, and if all are 0, alike.
     smoothing
-        Images that are thought of in each cell of a confusion matrix, where a class has 40 in the mean, or more.
+        Images that are thought of in each cell of a confusion matrix; fewer where a class has few in the mean: in all cells of a
+        row no more than that.
     rounds
         At most so many.
 
@@ -51,7 +48,8 @@ def consensus(
     votes = [np.eye(classes)[guess] for guess in guesses]
     if len(votes) == 1:
         return votes[0]
-    smoothing *= min(1.0, len(votes[0]) / (_MANY * classes))
+    # Not more is thought of in a row than a class has images in the mean; else of many small classes few would be left.
+    smoothing = min(smoothing, len(votes[0]) / classes**2)
     share = np.ones(len(votes)) if trust is None or not np.any(trust) else np.asarray(trust, np.float64)
     share = share / share.sum()
     weights = share * min(float(len(votes)), _INDEPENDENT)
