@@ -13,7 +13,7 @@ import torch
 from greffon.activations import KEEPS, Choice, Engine, QuantisedEngine, Tap, best_precision, chosen_engine
 from greffon.datasets import Dataset
 from greffon.errors import DataError, OptionError
-from greffon.heads import LinearHead, Normaliser, Representation, fit_temperature
+from greffon.heads import LinearHead, Normaliser, Representation
 from greffon.images import POLICIES, View, views
 from greffon.jobs.adapt.outcome import Outcome, Task
 from greffon.model import Model, feature_widths, upper_pooled, write_json
@@ -29,7 +29,7 @@ from greffon.transfer.inductive import (
     tuned_backbone,
     with_val,
 )
-from greffon.transfer.transductive import adapt_above
+from greffon.transfer.transductive import adapt_above, temperature_for
 
 __all__ = ["CHECKPOINT_FILE", "Above", "adapt_stages"]
 
@@ -153,11 +153,10 @@ def adapt_stages(task: Task, wishes: Above, base: Model | None, *, resume: bool)
     tuned = tuned_backbone(network, cut, grown)
     head = grown.linear_head()
     after = _features(tuned, cut, start, ground)
-    if ground.val is not None and len(ground.val):
-        scores = head.scores(start.normaliser.apply(_take(tuned, cut, start, ground, ground.val.positions)))
-        head = replace(head, temperature=fit_temperature(scores, ground.val.labels))
-    elif base is not None:
-        head = replace(head, temperature=base.head.temperature)
+    scores = head.scores(start.normaliser.apply(after[1]))
+    # What keeps its class was told by two models: the share of it stands in for the accuracy, which nobody knows.
+    kept = float((scores.argmax(1) == source_only.argmax(1)).mean())
+    head = replace(head, temperature=temperature_for(scores, kept))
     probabilities = _probabilities(after[1], start.normaliser, head)
     chosen, adapted, why = _verdict(task.method, trained)
     model = Model(

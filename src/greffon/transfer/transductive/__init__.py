@@ -12,7 +12,7 @@ from greffon.transfer.transductive.adapting import (
 )
 from greffon.transfer.transductive.agreeing import consensus
 from greffon.transfer.transductive.aligning import coral, per_domain, subspace_alignment, transfer_components
-from greffon.transfer.transductive.choosing import VOTERS, Adapted, Evidence, adapt_features
+from greffon.transfer.transductive.choosing import VOTERS, Adapted, Evidence, adapt_features, temperature_for
 from greffon.transfer.transductive.concerns import concerns
 from greffon.transfer.transductive.domains import Labelled, Unlabelled
 from greffon.transfer.transductive.graphs import LabelPropagation, ManifoldAlignment, a_distance
@@ -78,6 +78,7 @@ __all__ = [
     "spread",
     "subspace_alignment",
     "surest",
+    "temperature_for",
     "transfer_components",
     "weighted_validation",
 ]

@@ -28,7 +28,7 @@ from greffon.transfer.transductive.validating import (
     weighted_validation,
 )
 
-__all__ = ["VOTERS", "Adapted", "Evidence", "adapt_features"]
+__all__ = ["VOTERS", "Adapted", "Evidence", "adapt_features", "temperature_for"]
 
 #: Whose guesses ``auto`` joins: five ways to follow the target's own structure, which err differently.
 VOTERS = ("optimal-transport", "self-training", "meda", "spl")
@@ -366,14 +366,22 @@ def _target_head(x: np.ndarray, joined: np.ndarray, classes: int, agreement: flo
         return LinearHead("logistic", np.zeros((classes, x.shape[1]), np.float32), bias)
     head = fit_head("logistic", x, guess, classes, 1.0)
     assert isinstance(head, LinearHead)
-    scores = head.scores(x)
-    wanted = float(np.clip(agreement, 1.2 / len(present), 0.995))
-    low, high = np.log(1e-3), np.log(1e3)
+    return replace(head, temperature=temperature_for(head.scores(x), agreement))
+
+
+def temperature_for(scores: np.ndarray, confidence: float) -> float:
+    """The divisor of scores, (n, c), that makes the mean of the largest probability as asked for.
+
+    There is no label to calibrate on: what stands in for the accuracy is a guess of it. Between a little more than that
+    of c equal classes and 0.995.
+    """
+    wanted = float(np.clip(confidence, min(1.2 / max(scores.shape[1], 2), 0.99), 0.995))
+    low, high = np.log(1e-3), np.log(1e6)
     for _ in range(60):
         middle = (low + high) / 2
         sure = float(softmax(scores / np.exp(middle)).max(1).mean())
         low, high = (middle, high) if sure > wanted else (low, middle)
-    return replace(head, temperature=float(np.exp((low + high) / 2)))
+    return float(np.exp((low + high) / 2))
 
 
 def _some(labels: np.ndarray | None, count: int, seed: int) -> np.ndarray:
