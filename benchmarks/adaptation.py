@@ -31,7 +31,7 @@ from greffon.progress import Silent
 from greffon.transfer.transductive import METHODS, adapt_features
 from record import record
 
-__all__ = ["Draw", "Pair", "adapt_draw", "best_in_hindsight", "checks", "drawn", "pair_of", "requirements", "table", "told"]
+__all__ = ["Draw", "Pair", "adapt_draw", "best_in_hindsight", "checks", "domains_of", "drawn", "gains", "pair_of", "requirements", "table", "told"]
 
 #: The accuracy of auto that is asked for, in per cent, by pair.
 LEAST = {"photo→art_painting": 76.0, "art_painting→photo": 96.0}
@@ -73,6 +73,14 @@ class Draw:
     seconds: float
 
 
+def domains_of(text: str) -> tuple[Path, Path]:
+    """The folders of SOURCE:TARGET. Raises OptionError where that is no pair."""
+    first, colon, second = text.partition(":")
+    if not (colon and first and second):
+        raise OptionError(f"a pair must be SOURCE:TARGET, got {text!r}")
+    return Path(first), Path(second)
+
+
 def pair_of(text: str, network: Backbone, store: Store) -> Pair:
     """The features of a pair that is given as SOURCE:TARGET, through the store.
 
@@ -83,17 +91,15 @@ def pair_of(text: str, network: Backbone, store: Store) -> Pair:
     DataError
         The domains have other classes, or photos that cannot be read.
     """
-    first, colon, second = text.partition(":")
-    if not (colon and first and second):
-        raise OptionError(f"a pair must be SOURCE:TARGET, got {text!r}")
-    both = [scan(read_dataset(Path(one)), book=store, progress=Silent()) for one in (first, second)]
+    first, second = domains_of(text)
+    both = [scan(read_dataset(one), book=store, progress=Silent()) for one in (first, second)]
     source, target = (one.dataset for one in both)
     if source.classes != target.classes:
         raise DataError(f"{text}: the domains have other classes: {source.classes} and {target.classes}")
     records, precision = _seen(both, network, store)
     return Pair(
-        name=f"{Path(first).name}→{Path(second).name}",
-        family=Path(second).parent.name,
+        name=f"{first.name}→{second.name}",
+        family=second.parent.name,
         source=records[: len(source)],
         labels=source.labels,
         target=records[len(source) :],
