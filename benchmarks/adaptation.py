@@ -1,22 +1,25 @@
 """Adaptation on features: every method, and the choice among them, on pairs of domains.
 
-    python benchmarks/adaptation.py SOURCE:TARGET... [--seeds 5] [--share 0.9] [--methods auto,coral] [--processes 1]
+    python benchmarks/adaptation.py SOURCE:TARGET... [--seeds 5] [--share 0.9] [--methods auto,coral] [--processes 1] [--draws FILE]
 
 Both domains of a pair are seen by one engine, once, as in ``greffon adapt``. Each seed draws ``--share`` of the photos of
-both domains anew, and is handed to the methods. The target's labels are looked at to count alone: a method gets the
-source's features and labels, and the target's features. With ``--methods`` the figures are shown and not stored.
+both domains anew, and hands them to the methods: their guesses in all settings and representations, joined, and ``auto``, the
+head that ``adapt_features`` gives. The target's labels are looked at to count alone: a method gets the source's features
+and labels, and the target's features. With ``--methods`` the figures are shown and not stored. With ``--draws`` every draw is
+a line of that file once it is done, and those that stand there are not done again: begin a new file when methods have changed.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -28,10 +31,24 @@ from greffon.datasets import Dataset, Scan, read_dataset, scan
 from greffon.errors import DataError, GreffonError, OptionError
 from greffon.metrics import wilson_interval
 from greffon.progress import Silent
-from greffon.transfer.transductive import METHODS, adapt_features
+from greffon.transfer.transductive import METHODS, adapt_features, look_at
 from record import record
 
-__all__ = ["Draw", "Pair", "adapt_draw", "best_in_hindsight", "checks", "domains_of", "drawn", "gains", "pair_of", "requirements", "table", "told"]
+__all__ = [
+    "Draw",
+    "Pair",
+    "adapt_draw",
+    "best_in_hindsight",
+    "checks",
+    "domains_of",
+    "drawn",
+    "gains",
+    "pair_of",
+    "read_draws",
+    "requirements",
+    "table",
+    "told",
+]
 
 #: The accuracy of auto that is asked for, in per cent, by pair.
 LEAST = {"photo→art_painting": 76.0, "art_painting→photo": 96.0}
@@ -65,6 +82,7 @@ class Draw:
     pair: str
     method: str
     seed: int
+    share: float
     right: float
     photos: int
     chosen: str
@@ -128,8 +146,8 @@ def drawn(pair: Pair, share: float, seed: int) -> Pair:
     rng = np.random.default_rng([seed, 5])
     mine = rng.permutation(len(pair.labels))[: round(share * len(pair.labels))]
     theirs = np.sort(rng.permutation(len(pair.truth))[: round(share * len(pair.truth))])
-    few = [np.flatnonzero(pair.labels == c)[:2] for c in range(pair.classes)]
-    mine = np.unique(np.concatenate([mine, *few]))
+    rare = [c for c in range(pair.classes) if (pair.labels[mine] == c).sum() < 2]
+    mine = np.unique(np.concatenate([mine, *(np.flatnonzero(pair.labels == c)[:2] for c in rare)]))
     return Pair(pair.name, pair.family, pair.source[mine], pair.labels[mine], pair.target[theirs], pair.truth[theirs],
                 pair.classes, pair.widths, pair.precision)  # fmt: skip
 
@@ -138,11 +156,31 @@ def adapt_draw(pair: Pair, method: str, share: float, seed: int) -> Draw:
     """Adapt one draw of a pair by one method, ``"auto"`` or a name of ``METHODS``, and count."""
     some = drawn(pair, share, seed)
     began = time.perf_counter()
-    found = adapt_features(some.source, some.labels, some.classes, some.target, some.widths, method=method, seed=seed,
-                           progress=Silent())  # fmt: skip
+    chosen, agreement, distance = method, float("nan"), float("nan")
+    if method == "auto":
+        found = adapt_features(some.source, some.labels, some.classes, some.target, some.widths, seed=seed, progress=Silent())
+        guess, chosen, agreement, distance = found.probabilities.argmax(1), found.method, found.agreement, found.distance
+    else:
+        looks = look_at(some.source, some.labels, some.classes, some.target, some.widths)
+        each = [setting.probabilities(one.source, one.target, seed) for one in looks for setting in METHODS[method]]
+        guess = np.mean(each, axis=0).argmax(1)
     seconds = time.perf_counter() - began
-    right = float((found.probabilities.argmax(1) == some.truth).mean())
-    return Draw(pair.name, method, seed, right, len(some.truth), found.method, found.agreement, found.distance, seconds)
+    return Draw(pair.name, method, seed, share, float((guess == some.truth).mean()), len(some.truth), chosen, agreement, distance,
+                seconds)  # fmt: skip
+
+
+def read_draws(file: Path) -> list[Draw]:
+    """The draws that stand in a file. A last line that broke off is left out of it."""
+    if not file.is_file():
+        return []
+    whole = file.read_bytes()
+    end = whole.rfind(b"\n") + 1
+    if end < len(whole):
+        file.write_bytes(whole[:end])
+    try:
+        return [Draw(**json.loads(line)) for line in whole[:end].splitlines()]
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{file}: holds a line that is no draw", hint="Give a new file to --draws.") from error
 
 
 # --- figures ------------------------------------------------------------------------------------------------------
@@ -256,6 +294,7 @@ def main() -> None:
     arguments.add_argument("--share", type=float, default=0.9)
     arguments.add_argument("--methods", default="", help="only these, shown and not stored; source-only and auto are always there")
     arguments.add_argument("--processes", type=int, default=1, help="draws at a time; each computes with one thread")
+    arguments.add_argument("--draws", type=Path, help="a file of draws to go on with")
     options = arguments.parse_args()
     asked = [name for name in options.methods.split(",") if name]
     if strange := set(asked) - {"auto", *METHODS}:
@@ -264,7 +303,7 @@ def main() -> None:
     try:
         network, store = load_backbone("vgg16"), Store()
         pairs = [pair_of(text, network, store) for text in options.pairs]
-        draws = _all_draws(pairs, methods, options.seeds, options.share, options.processes)
+        draws = _all_draws(pairs, methods, options)
     except GreffonError as error:
         sys.exit(f"adaptation: {error}")
     shown, gained = told(draws), gains(draws)
@@ -292,26 +331,32 @@ def main() -> None:
 
 _NOTES = (
     "per cent of the target's photos: mean, least and most of the draws, each a part of both domains; interval: of one draw's"
-    " photos; seconds: of adapt_features on the features, with source-only and the evidence, one thread, other work on the machine"
+    " photos; seconds: on the features, one thread, other work on the machine; auto's hold all of its voters and the evidence"
 )
 
 
-def _all_draws(pairs: Sequence[Pair], methods: Sequence[str], seeds: int, share: float, processes: int) -> list[Draw]:
+def _all_draws(pairs: Sequence[Pair], methods: Sequence[str], options: argparse.Namespace) -> list[Draw]:
+    """Every method on every draw of every pair, seed after seed; those of the file as they stand there."""
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started now
-    found: list[Draw] = []
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+    before = read_draws(options.draws) if options.draws else []
+    known = {(one.pair, one.method, one.seed): one for one in before if one.share == options.share}
+    wanted = [(pair, method, seed) for seed in range(options.seeds) for pair in pairs for method in methods]
+    with ProcessPoolExecutor(options.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
         work = {
-            (pair.name, method, seed): pool.submit(adapt_draw, pair, method, share, seed)
-            for seed in range(seeds)
-            for pair in pairs
-            for method in methods
+            pool.submit(adapt_draw, pair, method, options.share, seed)
+            for pair, method, seed in wanted
+            if (pair.name, method, seed) not in known
         }
-        for (name, method, seed), one in work.items():
+        for one in as_completed(work):
             draw = one.result()
-            found.append(draw)
-            detail = f" by {draw.chosen}" if method == "auto" else ""
-            print(f"{name}, seed {seed}, {method}{detail}: {100 * draw.right:.1f} %, {draw.seconds:.1f} s", file=sys.stderr, flush=True)
-    return found
+            known[draw.pair, draw.method, draw.seed] = draw
+            detail = f" by {draw.chosen}" if draw.method == "auto" else ""
+            print(f"{draw.pair}, seed {draw.seed}, {draw.method}{detail}: {100 * draw.right:.1f} %, {draw.seconds:.1f} s",
+                  file=sys.stderr, flush=True)  # fmt: skip
+            if options.draws:
+                with options.draws.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(asdict(draw)) + "\n")
+    return [known[pair.name, method, seed] for pair, method, seed in wanted]
 
 
 if __name__ == "__main__":
