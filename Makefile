@@ -116,7 +116,7 @@ bench-adaptation: $(READY) $(SKADA)/.installed ## adaptation to a domain without
 	@$(BIN)/python benchmarks/adaptation.py $(PAIRS) --processes $(WORKERS)
 	@$(BIN)/python benchmarks/adaptation_peers.py $(PHOTO):$(ART) $(ART):$(PHOTO) $(DIGITS)/mnist:$(DIGITS)/optdigits
 
-bench-adaptation-speed: $(READY) ## adaptation above the cut against a loop that runs the frozen part in every epoch; hours
+bench-adaptation-speed: $(READY) $(SKADA)/.installed ## adaptation above the cut against a loop that runs the frozen part in every epoch; hours
 	@$(BIN)/python benchmarks/adaptation_speed.py $(PHOTO):$(ART)
 
 $(KERAS)/.installed:

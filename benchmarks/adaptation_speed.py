@@ -5,7 +5,8 @@
 The same photos, VGG16's tensors, cut (block5), epochs and batches; each contestant is a process of its own, turn by turn.
 greffon begins with an empty cache: the look at the photos, the choice of the engine, its calibration and the pass over all
 views are in its time. ``torch`` is the plain loop (``peers/torch_adapt.py``), ``torch_channels_last`` the same in the layout
-that is fast here, and ``skada`` its DeepCoral (``--peers torch,torch_channels_last,skada``).
+that is fast here, and ``skada`` the modules of ``skada.deep``, which hold decoded photos in memory and do not vary them
+(``peers/skada_adapt.py``). ``--peers torch`` runs that one alone.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptation import domains_of
-from contestants import Contestant, Run, run_fresh, run_script, turns
+from contestants import HERE, Contestant, Run, run_fresh, run_script, turns
 from greffon.backbones import load_backbone
 from greffon.errors import GreffonError
 from greffon.metrics import wilson_interval
@@ -32,7 +33,13 @@ __all__ = ["contestants_for", "figures_of"]
 
 #: How many times faster than the plain loop greffon must be.
 LEAST_RATIO = 5.0
-PEERS: Mapping[str, Sequence[str]] = {"torch": (), "torch_channels_last": ("--layout", "channels_last")}
+SKADA = HERE / ".venv-skada/bin/python"
+#: The Python, the script and what it is told more.
+PEERS: Mapping[str, tuple[Path, str, Sequence[str]]] = {
+    "torch": (Path(sys.executable), "peers/torch_adapt.py", ()),
+    "torch_channels_last": (Path(sys.executable), "peers/torch_adapt.py", ("--layout", "channels_last")),
+    "skada": (SKADA, "peers/skada_adapt.py", ()),
+}
 
 
 def contestants_for(job: Job, method: str, peers: Sequence[str], common: Sequence[str], views: int) -> dict[str, Contestant]:
@@ -42,7 +49,8 @@ def contestants_for(job: Job, method: str, peers: Sequence[str], common: Sequenc
         "greffon": functools.partial(run_fresh, "greffon_adapt.py", [*given, "--views", str(views)])
     }
     for name in peers:
-        found[name] = functools.partial(run_script, Path(sys.executable), "peers/torch_adapt.py", [*given, *PEERS[name]])
+        python, script, more = PEERS[name]
+        found[name] = functools.partial(run_script, python, script, [*given, *more])
     return found
 
 
@@ -62,7 +70,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("pair", metavar="SOURCE:TARGET")
     arguments.add_argument("--methods", default="deep-coral,mcc,dann")
-    arguments.add_argument("--peers", default="torch,torch_channels_last")
+    arguments.add_argument("--peers", default=",".join(PEERS))
     arguments.add_argument("--images", type=int, default=0, help="photos of each domain; 0: every one")
     arguments.add_argument("--epochs", type=int, default=10)
     arguments.add_argument("--batch", type=int, default=32)
@@ -73,6 +81,8 @@ def main() -> None:
     options = arguments.parse_args()
     common = [f"--{name}={getattr(options, name)}" for name in ("epochs", "batch", "seed")]
     peers = options.peers.split(",")
+    if strange := [name for name in peers if name not in PEERS]:
+        sys.exit(f"adaptation_speed: --peers must be of {', '.join(PEERS)}, got {strange[0]!r}")
     figures: dict[str, Any] = {"pair": options.pair, "epochs": options.epochs, "rounds": options.rounds, "methods": {}}
     try:
         source, target = domains_of(options.pair)

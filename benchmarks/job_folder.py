@@ -43,8 +43,9 @@ def make_job(folder: Path, data: Path, images: int, seed: int, backbone: Backbon
 
 
 def make_domain_job(folder: Path, source: Path, target: Path, images: int, seed: int, backbone: Backbone) -> Job:
-    """Write a job of so many photos of each of two domains; 0 takes them all. The source is the split ``train``, the target
-    ``test``; photos that stand in both are left out of the target.
+    """Write a job of about so many photos of each of two domains, every class in its share; 0 takes them all.
+
+    The source is the split ``train``, the target ``test``; photos that stand in both are left out of the target.
 
     Raises
     ------

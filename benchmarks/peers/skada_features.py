@@ -33,7 +33,9 @@ ENTROPY, CLASSES = 0.05, 0.1
 
 def _head() -> LogisticRegression:
     # skada gives weights to whatever can take some.
-    return LogisticRegression(max_iter=2000).set_fit_request(sample_weight=True)
+    head = LogisticRegression(max_iter=2000)
+    head.set_fit_request(sample_weight=True)
+    return head
 
 
 #: Of the median cost between the domains: the steps of a pipeline.
@@ -80,8 +82,9 @@ def main() -> None:
     # In double precision, as its own data sets are: some of its solvers fail in single.
     source, target = source.astype(np.float64), target.astype(np.float64)
     warnings.simplefilter("ignore")
-    scaled = [StandardScaler().fit(np.concatenate([source, target])).transform(x) for x in (source, target)]
-    costs = {"rows": _cost(source, target), "scaled": _cost(*scaled)}
+    spread = np.concatenate([source, target]).std(0)
+    alive = np.where(spread > 0, spread, 1)
+    costs = {"rows": _cost(source, target), "scaled": _cost(source / alive, target / alive)}
     found: dict[str, np.ndarray] = {}
     seconds: dict[str, float] = {}
     failed: dict[str, str | int | float] = {}
