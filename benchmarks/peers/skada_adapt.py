@@ -63,7 +63,9 @@ def main() -> None:
     with watch.part("decoding"):
         source, target = decoded(job.train, options.size), decoded(job.test, options.size)
     with watch.part("setup"):
-        network = Network(vgg16(read_weights(options.job)).features, len(job.classes))
+        features = vgg16(read_weights(options.job)).features
+        assert isinstance(features, nn.Sequential)
+        network = Network(features, len(job.classes))
         told = {
             "optimizer": torch.optim.SGD,
             "optimizer__momentum": 0.9,

@@ -36,6 +36,8 @@ from greffon.activations import Store
 from greffon.backbones import Backbone, load_backbone
 from greffon.errors import DataError, OptionError
 from greffon.losses import class_confusion, coral, domain_loss, reverse_gradient
+from greffon.progress import Silent
+from greffon.transfer.transductive import adapt_features
 from job_folder import make_domain_job
 from peers.job import Job
 
@@ -113,6 +115,15 @@ def test_a_draw_is_adapted_and_counted() -> None:
             one, seconds=0, agreement=0, distance=0
         )
         assert math.isnan(one.agreement) == (method != "auto")
+
+
+def test_a_method_is_counted_as_the_product_has_it() -> None:
+    for method in ("coral", "subspace", "spl"):
+        some = drawn(pair(apart=0.8), 0.9, 2)
+        found = adapt_features(some.source, some.labels, some.classes, some.target, some.widths, method=method, seed=2, progress=Silent())
+        right = float((found.probabilities.argmax(1) == some.truth).mean())
+        assert adapt_draw(pair(apart=0.8), method, 0.9, 2).right == right
+        assert right < 0.97  # or any two would agree
 
 
 @pytest.mark.filterwarnings("ignore:Sinkhorn did not converge")
