@@ -67,11 +67,13 @@ $(READY): pyproject.toml constraints.txt
 DATA ?= ../shared/data
 KERAS := benchmarks/.venv-keras
 FASTAI := benchmarks/.venv-fastai
+SKADA := benchmarks/.venv-skada
 
 # greffon and other tools turn by turn: few photos for a look, and the counts of the table, which take hours.
 SIDE := $(BIN)/python benchmarks/side_by_side.py
 
-.PHONY: bench-pass bench-memory bench-accuracy bench-finetune bench-table bench-gain bench-label
+.PHONY: bench-pass bench-memory bench-accuracy bench-finetune bench-table bench-gain bench-label \
+	bench-adaptation bench-adaptation-speed
 
 bench-pass: $(READY) ## the frozen pass against the bare network
 	@$(BIN)/python benchmarks/frozen_pass.py $(DATA)/trash --images 2000
@@ -104,6 +106,19 @@ bench-label: $(READY) ## labels from a few labelled photos, against what is lear
 	@$(BIN)/python benchmarks/labelling.py $(DATA)/flowers $(DATA)/trash $(DATA)/cats_dogs $(DATA)/photo_art/photo \
 		$(DATA)/photo_art/art_painting $(DATA)/weather $(DATA)/vehicles
 
+PHOTO := $(DATA)/photo_art/photo
+ART := $(DATA)/photo_art/art_painting
+DIGITS := $(DATA)/digits
+PAIRS := $(PHOTO):$(ART) $(ART):$(PHOTO) $(DIGITS)/mnist:$(DIGITS)/mnist_m $(DIGITS)/mnist:$(DIGITS)/optdigits \
+	$(DIGITS)/optdigits:$(DIGITS)/mnist $(DIGITS)/mnist_m:$(DIGITS)/mnist
+
+bench-adaptation: $(READY) $(SKADA)/.installed ## adaptation to a domain without labels: all methods, and beside skada
+	@$(BIN)/python benchmarks/adaptation.py $(PAIRS) --processes $(WORKERS)
+	@$(BIN)/python benchmarks/adaptation_peers.py $(PHOTO):$(ART) $(ART):$(PHOTO) $(DIGITS)/mnist:$(DIGITS)/optdigits
+
+bench-adaptation-speed: $(READY) $(SKADA)/.installed ## adaptation above the cut against a loop that runs the frozen part in every epoch; hours
+	@$(BIN)/python benchmarks/adaptation_speed.py $(PHOTO):$(ART)
+
 $(KERAS)/.installed:
 	@$(PYTHON) -m venv $(KERAS)
 	@$(KERAS)/bin/python -m pip install tensorflow==2.21.0 scikit-learn pillow
@@ -112,4 +127,9 @@ $(KERAS)/.installed:
 $(FASTAI)/.installed:
 	@$(PYTHON) -m venv $(FASTAI)
 	@$(FASTAI)/bin/python -m pip install fastai==2.8.12 torch==2.15.0 torchvision==0.29.2
+	@touch $@
+
+$(SKADA)/.installed:
+	@$(PYTHON) -m venv $(SKADA)
+	@$(SKADA)/bin/python -m pip install skada==0.6.0 pot==0.9.7.post1 scikit-learn==1.9.1 numpy==2.4.6 torch==2.15.0 torchvision==0.29.2 skorch==1.4.0 pillow
 	@touch $@

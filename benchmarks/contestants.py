@@ -19,7 +19,7 @@ from greffon.backbones.weights import cached_file
 from greffon.errors import GreffonError
 from peers.job import Answer, Job, read_answer
 
-__all__ = ["Contestant", "ContestantError", "Run", "run_script", "run_train", "train_answer", "turns"]
+__all__ = ["Contestant", "ContestantError", "Run", "run_fresh", "run_script", "run_train", "train_answer", "turns"]
 
 HERE = Path(__file__).parent
 
@@ -62,13 +62,42 @@ def run_script(python: Path, script: str, arguments: Sequence[str]) -> Run:
     if not python.is_file():
         target = python.parents[1].relative_to(HERE.parent) if python.is_relative_to(HERE.parent) else python.parents[1]
         raise ContestantError(f"{python}: there is no such interpreter", hint=f"Try: make {target}/.installed")
+    return _script(python, script, arguments, os.environ)
+
+
+def run_fresh(script: str, arguments: Sequence[str]) -> Run:
+    """Run a script of greffon's own, as ``run_train`` runs its command: with a cache that holds the weights and nothing else.
+
+    Raises
+    ------
+    ContestantError
+        As of ``run_script`` and ``run_train``.
+    """
+    with tempfile.TemporaryDirectory(prefix="greffon-bench-") as folder:
+        return _script(Path(sys.executable), script, arguments, _fresh_cache(Path(folder)))
+
+
+def _script(python: Path, script: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Run:
     load, began = os.getloadavg()[0], time.perf_counter()
-    output = _output([str(python), str(HERE / script), *arguments], os.environ)
+    output = _output([str(python), str(HERE / script), *arguments], environment)
     wall = time.perf_counter() - began
     try:
         return Run(read_answer(output), wall, load)
     except ValueError as error:
         raise ContestantError(f"{script}: {error}") from error
+
+
+def _fresh_cache(folder: Path) -> dict[str, str]:
+    """An environment in which greffon's cache is new, in this folder, and has the weights alone."""
+    known = cached_file(entry("vgg16"))
+    if not known.is_file():
+        raise ContestantError(
+            f"{known}: the weights are not in the cache", hint="Make the job first: it puts them there."
+        )
+    cache = folder / "cache"
+    (cache / "weights").mkdir(parents=True)
+    shutil.copy(known, cache / "weights")
+    return {**os.environ, "GREFFON_CACHE": str(cache), "GREFFON_OFFLINE": "1"}
 
 
 def run_train(job: Job, arguments: Sequence[str]) -> Run:
@@ -83,15 +112,8 @@ def run_train(job: Job, arguments: Sequence[str]) -> Run:
     ContestantError
         The command failed, or set photos aside.
     """
-    known = cached_file(entry("vgg16"))
-    if not known.is_file():
-        raise ContestantError(
-            f"{known}: the weights are not in the cache", hint="Make the job first: it puts them there."
-        )
     with tempfile.TemporaryDirectory(prefix="greffon-bench-") as folder:
-        cache, model = Path(folder) / "cache", Path(folder) / "model"
-        (cache / "weights").mkdir(parents=True)
-        shutil.copy(known, cache / "weights")
+        environment, model = _fresh_cache(Path(folder)), Path(folder) / "model"
         command = [
             sys.executable,
             "-m",
@@ -103,7 +125,7 @@ def run_train(job: Job, arguments: Sequence[str]) -> Run:
             "--quiet",
         ]
         load, began = os.getloadavg()[0], time.perf_counter()
-        _output([*command, *arguments], {**os.environ, "GREFFON_CACHE": str(cache), "GREFFON_OFFLINE": "1"})
+        _output([*command, *arguments], environment)
         wall = time.perf_counter() - began
         told = json.loads((model / "metrics.json").read_text("utf-8"))
         about = json.loads((model / "model.json").read_text("utf-8"))
