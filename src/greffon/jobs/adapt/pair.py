@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import final
 
 from greffon.activations import Store
-from greffon.datasets import Dataset, Scan, read_dataset, read_photos, scan
+from greffon.datasets import Scan, read_dataset, read_photos, scan
 from greffon.datasets.splitting import must_have_two_classes
 from greffon.errors import DataError
 from greffon.progress import Progress
@@ -60,18 +60,10 @@ def find_pair(source: Path | str, target: Path | str, *, book: Store, progress: 
 
 
 def find_target(target: Path | str, *, book: Store, progress: Progress) -> Scan:
-    """The target's photos. Raises DataError where there are none that can be read."""
-    found = read_photos(target)
-    there = scan(_without_labels(found), book=book, progress=progress)
+    """The target's photos, without labels. Raises DataError where there are none that can be read."""
+    there = scan(read_photos(target), book=book, progress=progress)
     there.tell(progress)
-    if not len(there.dataset):
-        raise DataError(f"--target {target}: none of its photos can be read")
     return there
-
-
-def _without_labels(found: Dataset) -> Dataset:
-    assert not found.classes  # read_photos takes none
-    return found
 
 
 def must_lie_apart(source: Path, target: Path) -> None:

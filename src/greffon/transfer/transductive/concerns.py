@@ -18,7 +18,7 @@ def concerns(
     """Sentences on what seems odd: too few photos, other class proportions, classes that seem missing or new.
 
     A class seems missing where the target has less than a fifth of the photos that the source's proportions let expect, and
-    at least ten were expected. Photos of a class that the source does not have are pressed into one that it has, which then
+    at least eight were expected. Photos of a class that the source does not have are pressed into one that it has, which then
     holds far more than expected: on photos and paintings with one class taken out of the source, 1.6 times as many. All are
     guesses from guesses; the words say so.
 
@@ -49,7 +49,7 @@ def concerns(
                 f"the class proportions seem to differ between source and target, by {100 * apart:.0f} points in all"
                 f" (estimated: {told}); methods that align the domains may bend towards the source's"
             )
-        missing = [classes[i] for i in range(c) if m * known[i] >= 10 and share[i] < known[i] / 5]
+        missing = [classes[i] for i in range(c) if m * known[i] >= 8 and share[i] < known[i] / 5]
         if missing:
             said.append(f"these classes of the source seem to be missing from the target: {', '.join(missing)}")
         unseen = [classes[i] for i in range(c) if known[i] == 0]
