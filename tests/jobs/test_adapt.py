@@ -265,6 +265,7 @@ def test_a_target_of_five_photos(domains: tuple[Path, Path], tmp_path: Path) -> 
         shutil.copy(path, few / path.name)
     told = adapt(domains[0], target=few, out=tmp_path / "m", progress=listener, **SMALL)
     assert len(told.positions) == 5 and told.probabilities.shape == (5, 5)
+    assert not told.adapted and "say too little" in told.why
     assert any("the target has 5 photos" in warning for warning in listener.warnings)
 
 

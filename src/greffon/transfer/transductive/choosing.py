@@ -37,6 +37,8 @@ VOTERS = ("optimal-transport", "self-training", "meda", "spl")
 _AGREEMENT = 0.5
 #: The two domains cannot be told apart below this proxy A-distance, of at most 2.
 _APART = 0.3
+#: Images of the target below which nothing is learned from it.
+_FEW = 10
 #: Images of each domain that methods learn from, at most; the head that is kept answers for all others.
 _MOST = 4000
 
@@ -278,6 +280,8 @@ def _decide(
     """The name of the way to go, whether it adapts anything, and why."""
     base, mixed, winner = (one.argmax(1) for one in (guesses["source-only"].joined, guesses["mixture"].joined, belief))
     changed = float((winner != base).mean())
+    if len(winner) < _FEW:
+        return "source-only", False, f"{len(winner)} images say too little of their domain: the source-only model is kept"
     if distance < _APART:
         return "source-only", False, (
             f"the two domains can hardly be told apart (A-distance {distance:.2f} of 2): no gain expected, and the"
