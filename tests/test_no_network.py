@@ -54,6 +54,10 @@ def test_a_whole_run_asks_nobody(watched: tuple[dict[str, str], Path], tmp_path:
         ["predict", str(model), str(tmp_path / "photos" / "new"), "--json"],
         *([["train", str(tmp_path / "photos" / "digits"), "--out", str(tmp_path / "int8"), "--size", "32", "--precision", "int8"]]
           if can_quantise() else []),
+        ["adapt", str(tmp_path / "photos" / "digits"), "--target", str(tmp_path / "photos" / "new"), "--size", "32", "--out",
+         str(tmp_path / "adapted")],
+        ["label", str(tmp_path / "photos" / "new"), "--labelled", str(tmp_path / "photos" / "digits"), "--size", "32", "--out",
+         str(tmp_path / "labelled")],
         ["probe", str(tmp_path / "photos" / "digits"), "--size", "32", "--folds", "2", "--out", str(tmp_path / "depth")],
         ["describe", "vgg19"],
     ):
