@@ -59,11 +59,18 @@ def figures_of(runs: Mapping[str, Sequence[Run]]) -> dict[str, Any]:
     accuracy = {name: own[0].answer.accuracy for name, own in runs.items()}
     return {
         "from_photos_to_answers": ratios(runs, lambda run: run.wall),
+        "without_looks_but_the_last": ratios(runs, _without_looks),
         "an_epoch": ratios(runs, lambda run: sum(run.answer.epochs) / len(run.answer.epochs)),
         "accuracy": accuracy,
         "accuracy_interval": {name: wilson_interval(own[0].answer.right or 0, own[0].answer.tested or 0) for name, own in runs.items()},
         "runs": summary(runs),
     }
+
+
+def _without_looks(run: Run) -> float:
+    """Seconds of a run without the looks at the target after all epochs but the last. greffon's stay in: they are in its epochs."""
+    looks = run.answer.seconds.get("validation", 0.0)
+    return run.wall - looks * (1 - 1 / len(run.answer.epochs))
 
 
 def main() -> None:

@@ -60,6 +60,8 @@ def main() -> None:
     options = arguments.parse_args()
     torch.manual_seed(options.seed)
     job, watch = read_job(options.job), Stopwatch()
+    if min(len(job.train), len(job.test)) < options.batch:
+        raise SystemExit(f"skada trains on whole batches alone: --batch must be at most {min(len(job.train), len(job.test))}")
     with watch.part("decoding"):
         source, target = decoded(job.train, options.size), decoded(job.test, options.size)
     with watch.part("setup"):

@@ -3,8 +3,9 @@
     python torch_adapt.py JOB [--method deep-coral] [--epochs 10] [--layout nchw]
 
 As the scripts of Transfer-Learning-Library do it: photos are decoded and varied anew in every epoch, each step has a batch of
-the source and as large a one of the target, and both go through the network together. The job's split ``train`` is the
-source, ``test`` the target, whose labels are looked at to count alone, once, at the end; the scripts do it after every epoch.
+the source and as large a one of the target, both go through the network together, and after every epoch all photos of the
+target are looked at plainly (``validation``; greffon does so, too). The job's split ``train`` is the source, ``test`` the
+target. Its labels are looked at to count alone, and the last epoch counts; the scripts choose the epoch by them.
 Rates and schedule are those of ``torch_finetune.py``. The methods are written as their papers have them:
 
     deep-coral   squared distance of the covariances of the scores, over 4 c^2
@@ -109,7 +110,9 @@ def main() -> None:
     loader = DataLoader(source, options.batch, shuffle=True, num_workers=options.workers)
     # Its workers live on from one round to the next, as in the scripts.
     others = forever(DataLoader(target, options.batch, shuffle=True, num_workers=options.workers))
+    looks = DataLoader(Files(job.test.paths, job.test.labels, plain(options.size)), options.batch, num_workers=options.workers)
     epochs: list[float] = []
+    right = 0
     seen = there = step = 0
     steps = options.epochs * len(loader)
     waiting = torch.zeros(0, 3, options.size, options.size)
@@ -135,11 +138,10 @@ def main() -> None:
             optimizer.step()
             seen, there, step = seen + len(x), there + len(theirs), step + 1
         scheduler.step()
+        watch.add("training", time.perf_counter() - began)
+        with watch.part("validation"), torch.no_grad(), low():
+            right = sum(int((head(seen_by(x)).argmax(1) == y).sum()) for x, y in looks)
         epochs.append(time.perf_counter() - began)
-    watch.add("epochs", sum(epochs))
-    with watch.part("test"), torch.no_grad(), low():
-        plainly = DataLoader(Files(job.test.paths, job.test.labels, plain(options.size)), options.batch, num_workers=options.workers)
-        right = sum(int((head(seen_by(x)).argmax(1) == y).sum()) for x, y in plainly)
     assert there == seen
     names = ("method", "layout", "precision", "batch", "size", "workers", "rate", "head_rate", "seed")
     Answer(
@@ -148,7 +150,7 @@ def main() -> None:
         images={"source": seen // options.epochs, "target": len(job.test)},
         seconds=watch.seconds,
         epochs=epochs,
-        rates={"training": (seen + there) / sum(epochs)},
+        rates={"training": (seen + there) / watch.seconds["training"]},
         right=right,
         tested=len(job.test),
     ).show("torch", "torchvision", "pillow")

@@ -265,6 +265,9 @@ def test_greffon_and_the_plain_loop_adapt_the_same_job(job: Job) -> None:
     found = figures_of(runs)
     wall = {name: own[0].wall for name, own in runs.items()}
     assert found["from_photos_to_answers"]["ratio_mcc"]["rounds"] == [round(wall["mcc"] / wall["greffon"], 2)]
+    told_of = runs["mcc"][0]
+    without = told_of.wall - told_of.answer.seconds["validation"] / 2
+    assert found["without_looks_but_the_last"]["ratio_mcc"]["rounds"] == [round(without / wall["greffon"], 2)]
     assert set(found["accuracy"]) == {"greffon", "deep-coral", "mcc", "dann"}
 
 
