@@ -12,7 +12,7 @@ from greffon.datasets.splitting import must_have_two_classes
 from greffon.errors import DataError
 from greffon.progress import Progress
 
-__all__ = ["Pair", "find_pair", "find_target"]
+__all__ = ["Pair", "find_pair", "find_target", "must_lie_apart"]
 
 
 @final
