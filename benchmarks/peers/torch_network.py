@@ -76,7 +76,7 @@ class Files(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         with Image.open(self.paths[index]) as image:
-            pixels: Tensor = self.transform(image.convert("RGB"))  # type: ignore[assignment]  # its stubs name no type
+            pixels: Tensor = self.transform(image.convert("RGB"))  # type: ignore[assignment]  # its stubs have an Image come out
             return pixels, int(self.labels[index])
 
 

@@ -165,7 +165,7 @@ class Backbone:
         """
         if not self.has_classifier:
             raise BackboneError(f"the weights of {self.name} came without its ImageNet classifier")
-        return self.plan.model.forward_head(features)  # type: ignore[operator]  # timm's networks all have it
+        return self.plan.model.forward_head(features)  # type: ignore[operator]  # nn.Module hides it; timm's networks all have it
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors of all stages, in timm's names."""
@@ -331,7 +331,7 @@ def _watch(entry: Entry, model: nn.Module, image: Tensor) -> tuple[list[_Call], 
         hooks += [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
     try:
         with torch.no_grad():
-            return calls, model.forward_features(image)  # type: ignore[operator]  # timm's networks all have it
+            return calls, model.forward_features(image)  # type: ignore[operator]  # nn.Module hides it; timm's networks all have it
     except (AssertionError, RuntimeError, ValueError) as error:  # torch, timm: smaller than a kernel, or a fixed size
         size = f"{entry.preprocess.height} × {entry.preprocess.width}"
         hint = "Leave the size away: it is then the one that the weights were trained with."

@@ -90,7 +90,7 @@ def _npy(plan: Blueprint, tensors: Mapping[str, Tensor], part: Path, about: Mapp
         for layer, (kernel, bias) in _keras_layers(plan, tensors).items()
     }
     with part.open("wb") as file:
-        np.save(file, np.array(held, dtype=object), allow_pickle=True)  # it is how these files are; ours holds arrays alone
+        np.save(file, np.array(held, dtype=object), allow_pickle=True)  # these files are so; ours holds names and arrays alone
         file.flush()
         os.fsync(file.fileno())
 

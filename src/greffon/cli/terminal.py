@@ -15,10 +15,8 @@ if TYPE_CHECKING:
 
     from greffon.backbones.describe import Description
     from greffon.evaluation import Evaluation
-    from greffon.jobs.adapt import AdaptResult
     from greffon.jobs.compare import CompareResult
     from greffon.jobs.evaluate import Difference
-    from greffon.jobs.label import LabelResult
     from greffon.jobs.probe import ProbeResult
     from greffon.jobs.train import TrainResult
     from greffon.transfer.inductive import Search
@@ -26,15 +24,15 @@ if TYPE_CHECKING:
 __all__ = [
     "Terminal",
     "accuracy_line",
-    "adapt_lines",
     "comparison_table",
     "depth_table",
     "description_table",
     "difference_line",
     "evaluation_tables",
-    "label_lines",
+    "interval_of",
     "listener",
     "out",
+    "percent",
     "search_lines",
     "search_table",
     "side_by_side_table",
@@ -133,7 +131,8 @@ class Terminal:
             self._console.print(f"and {self._warned - self._most} more warnings", style="yellow")
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
+    """A share in per cent, or a dash where it is not defined."""
     return "–" if value != value else f"{100 * value:.1f} %"
 
 
@@ -153,7 +152,7 @@ def evaluation_tables(evaluation: Evaluation) -> list[Table]:
         classes.add_column(name, justify=side)  # type: ignore[arg-type]  # a literal, by the tuple above
     for one in evaluation.classes:
         classes.add_row(
-            escape(one.name), str(one.count), _percent(one.precision), _percent(one.recall), _percent(one.f1)
+            escape(one.name), str(one.count), percent(one.precision), percent(one.recall), percent(one.f1)
         )
     tables = [classes]
     if len(evaluation.classes) <= 12:
@@ -173,18 +172,18 @@ def accuracy_line(evaluation: Evaluation) -> str:
     """The accuracy with its interval, in one line."""
     low, high = evaluation.accuracy_interval
     text = (
-        f"accuracy {_percent(evaluation.accuracy)} on {evaluation.n} test images"
-        f" (95 % interval {100 * low:.1f} to {100 * high:.1f} %), balanced {_percent(evaluation.balanced_accuracy)}"
+        f"accuracy {percent(evaluation.accuracy)} on {evaluation.n} test images"
+        f" (95 % interval {100 * low:.1f} to {100 * high:.1f} %), balanced {percent(evaluation.balanced_accuracy)}"
     )
     if evaluation.top5_accuracy is not None:
-        text += f", top-5 {_percent(evaluation.top5_accuracy)}"
+        text += f", top-5 {percent(evaluation.top5_accuracy)}"
     return f"{text}, log-loss {evaluation.log_loss:.3f}, calibration error {evaluation.calibration_error:.3f}"
 
 
 def difference_line(difference: Difference) -> str:
     """What the precision of the training changes, in one line."""
     return (
-        f"in {difference.precision}, as it was trained: accuracy {_percent(difference.accuracy)};"
+        f"in {difference.precision}, as it was trained: accuracy {percent(difference.accuracy)};"
         f" {difference.predictions} of {difference.n} predictions differ from float32,"
         f" a probability by {difference.largest:.4f} at most"
     )
@@ -214,69 +213,6 @@ def train_summary(result: TrainResult) -> list[Any]:
     return lines
 
 
-def adapt_lines(result: AdaptResult) -> list[Any]:
-    """What is printed after a domain was adapted to."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    figures, lines = result.to_dict(), []
-    if result.evidence:
-        table = Table(title="what can be said without labels of the target (higher is better)", title_justify="left")
-        table.add_column("method")
-        for name in ("reverse validation", "weighted", "information", "density", "agrees with consensus", "seconds"):
-            table.add_column(name, justify="right")
-        for row in result.evidence:
-            mark = " *" if row.name == result.method else ""
-            table.add_row(row.name + mark, _percent(row.reverse), _percent(row.weighted), f"{row.information:.2f}",
-                          f"{row.density:.2f}", _percent(row.agreement), f"{row.seconds:.1f}")  # fmt: skip
-        lines.append(table)
-    classes = Table()
-    classes.add_column("class")
-    for name in ("photos of the target", "share"):
-        classes.add_column(name, justify="right")
-    total = max(figures["target_photos"], 1)
-    for name, count in figures["predicted_by_class"].items():
-        classes.add_row(escape(name), str(count), _percent(count / total))
-    lines.append(classes)
-    verdict = f"adapted ({result.method})" if result.adapted else "kept the source-only model"
-    lines.append(f"{verdict}: {result.why}")
-    lines.append(f"{result.changed} of {total} photos have another class than the source-only model gives them"
-                 + (f"; {len(result.unreadable)} unreadable" if result.unreadable else ""))  # fmt: skip
-    lines.append("no label of the target was looked at: to know how good it is, label some and run greffon evaluate")
-    lines.append(f"model: {result.folder}    look: {result.folder / 'report.html'}    photo by photo: {result.folder / 'predictions.csv'}"
-                 f"    {result.seconds:.1f} s")  # fmt: skip
-    return lines
-
-
-def label_lines(result: LabelResult) -> list[Any]:
-    """What is printed after photos were labelled."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    figures, table = result.to_dict(), Table()
-    table.add_column("class")
-    for name in ("given", "labelled", "left open, most like it"):
-        table.add_column(name, justify="right")
-    for name in result.classes:
-        left = sum(photo.best == name and photo.decided.startswith("unsure") for photo in result.photos)
-        table.add_row(escape(name), str(figures["given_by_class"][name]), str(figures["labelled_by_class"][name]), str(left))
-    lines: list[Any] = [table, f"{figures['labelled']} photos labelled, {figures['unsure']} left open"
-                        + (f", {figures['given']} given already" if figures["given"] else "")
-                        + (f", {len(figures['unreadable'])} unreadable" if figures["unreadable"] else "")]  # fmt: skip
-    held = figures["held_out"]
-    if figures["calibrated"]:
-        lines.append(f"held-out labelled photos: {_percent(held['accuracy'])} of {held['n']} named rightly"
-                     f" (95 % interval {_interval(held['accuracy_interval'])})")  # fmt: skip
-        if held["labelled"]:
-            lines.append(f"  of the {held['labelled']} sure ones among them: {_percent(held['accuracy_of_labelled'])}"
-                         f" ({_interval(held['accuracy_of_labelled_interval'])})")  # fmt: skip
-    else:
-        lines.append("confidences are not calibrated, and are kept low: the labelled photos are too few to hold some out")
-    lines.append(f"look: {result.folder / 'labels.html'}    train on: {result.folder / 'dataset.csv'}    model: {result.folder / 'model'}"
-                 f"    {result.seconds:.1f} s")  # fmt: skip
-    return lines
-
-
 def search_table(search: Search, most: int = 8) -> Table:
     """The best trials of a search, and its default."""
     from rich.table import Table
@@ -295,7 +231,7 @@ def search_table(search: Search, most: int = 8) -> Table:
     ended = {"finished": "", "pruned": " given up", "time": " time over"}
     for one in shown:
         values = (f"{value:.2g}" if isinstance(value, float) else str(value) for value in (one.values[name] for name in names))
-        table.add_row(str(one.number), f"{one.log_loss:.3f}", _percent(one.accuracy), f"{one.epochs}{ended[one.ended]}", *values)
+        table.add_row(str(one.number), f"{one.log_loss:.3f}", percent(one.accuracy), f"{one.epochs}{ended[one.ended]}", *values)
     return table
 
 
@@ -380,7 +316,7 @@ def depth_table(result: ProbeResult) -> Table:
         title=f"{escape(result.backbone)}: accuracy by depth, {figures.folds} folds over {figures.n} images"
         f" ({figures.head} on the {figures.representation})",
         title_justify="left",
-        caption=f"= the same within noise. Always the largest class: {_percent(figures.largest_class)}",
+        caption=f"= the same within noise. Always the largest class: {percent(figures.largest_class)}",
         caption_justify="left",
     )
     table.add_column("stage")
@@ -391,7 +327,7 @@ def depth_table(result: ProbeResult) -> Table:
             table.add_section()
         below = "" if one.gain is None or one.gain_interval is None else _difference(one.gain, one.gain_interval)
         best = "best" if one.stage == figures.best else _difference(one.to_best, one.to_best_interval)
-        table.add_row(escape(one.stage), f"{one.features:,}", _percent(one.accuracy), _interval(one.interval), below, best)
+        table.add_row(escape(one.stage), f"{one.features:,}", percent(one.accuracy), interval_of(one.interval), below, best)
     return table
 
 
@@ -413,8 +349,8 @@ def comparison_table(result: CompareResult) -> Table:
         cost = row.cost
         table.add_row(
             escape(row.name) + (" *" if row.on_front else ""),
-            _percent(row.accuracy),
-            _interval(row.interval),
+            percent(row.accuracy),
+            interval_of(row.interval),
             "best" if row is result.rows[0] else _difference(row.to_best, row.to_best_interval),
             f"{cost.seconds_per_1000:.1f} ({cost.seconds_range[0]:.1f} to {cost.seconds_range[1]:.1f})",
             cost.precision,
@@ -425,7 +361,8 @@ def comparison_table(result: CompareResult) -> Table:
     return table
 
 
-def _interval(interval: tuple[float, float]) -> str:
+def interval_of(interval: tuple[float, float]) -> str:
+    """Both ends of an interval, in per cent."""
     return f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f} %"
 
 

@@ -55,8 +55,8 @@ def adapt(
 
     Example: greffon adapt photos/ --target paintings/ --out for-paintings
     """
-    from greffon.cli.terminal import adapt_lines
     from greffon.cli.terminal import out as console
+    from greffon.cli.transductive_tables import adapt_lines
     from greffon.jobs.adapt import Above
     from greffon.jobs.adapt import adapt as job
     from greffon.training import Recipe
@@ -98,8 +98,8 @@ def label(
     Example: greffon label photos/ --labelled few/ --out labelled
     """
     from greffon.cli.reading import named_shares_of
-    from greffon.cli.terminal import label_lines
     from greffon.cli.terminal import out as console
+    from greffon.cli.transductive_tables import label_lines
     from greffon.jobs.label import label as job
 
     with listener(quiet) as progress:
