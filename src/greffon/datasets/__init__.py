@@ -4,7 +4,7 @@ from greffon.datasets.finding import find_images
 from greffon.datasets.folding import scan_for_folds
 from greffon.datasets.reading import read_dataset, read_photos
 from greffon.datasets.scanning import Facts, FactsBook, Scan, near_duplicate_groups, scan
-from greffon.datasets.splitting import apportion, folds, split
+from greffon.datasets.splitting import apportion, folds, sample_by_class, split
 from greffon.datasets.value import SPLITS, Dataset
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "near_duplicate_groups",
     "read_dataset",
     "read_photos",
+    "sample_by_class",
     "scan",
     "scan_for_folds",
     "split",

@@ -10,7 +10,7 @@ import numpy as np
 from greffon.datasets.value import SPLITS, Dataset
 from greffon.errors import DataError, OptionError
 
-__all__ = ["apportion", "folds", "must_have_two_classes", "split"]
+__all__ = ["apportion", "folds", "must_have_two_classes", "sample_by_class", "split"]
 
 
 def apportion(
@@ -176,3 +176,12 @@ def _untested(dataset: Dataset, roles: Sequence[str]) -> list[str]:
             some = ", ".join(f"{dataset.classes[c]!r} ({present[c]} in all)" for c in missing[:5])
             notes.append(f"{len(missing)} classes have {what}: {some}{' and others' if len(missing) > 5 else ''}")
     return notes
+
+
+def sample_by_class(labels: np.ndarray, most: int, seed: int, least: int) -> np.ndarray:
+    """Positions of about ``most`` images, sorted: each class in its share, and ``least`` of it or all that it has; int64 (k,)."""
+    if len(labels) <= most:
+        return np.arange(len(labels))
+    rng = np.random.default_rng(seed)
+    mine = [rng.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)]
+    return np.sort(np.concatenate([one[: max(least, round(len(one) * most / len(labels)))] for one in mine]))

@@ -5,13 +5,21 @@ from greffon.report.domains import plot_adaptation, plot_domains
 from greffon.report.labelling import labelling_report
 from greffon.report.page import train_report
 from greffon.report.plots import learning_curves, plot_comparison, plot_depths, plot_search, rate_finder
-from greffon.report.results import check_results_folder, write_results
+from greffon.report.results import (
+    check_folder_is_free,
+    check_results_folder,
+    path_in_table,
+    write_results,
+    write_table,
+)
 
 __all__ = [
     "adaptation_report",
+    "check_folder_is_free",
     "check_results_folder",
     "labelling_report",
     "learning_curves",
+    "path_in_table",
     "plot_adaptation",
     "plot_comparison",
     "plot_depths",
@@ -20,4 +28,5 @@ __all__ = [
     "rate_finder",
     "train_report",
     "write_results",
+    "write_table",
 ]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import csv
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from greffon.errors import OptionError
 from greffon.model import write_json
 
-__all__ = ["check_results_folder", "write_results"]
+__all__ = ["check_folder_is_free", "check_results_folder", "path_in_table", "write_results", "write_table"]
 
 
 def check_results_folder(folder: Path, data: Path) -> None:
@@ -27,6 +29,37 @@ def check_results_folder(folder: Path, data: Path) -> None:
         if isinstance(error, OptionError):
             raise
         raise OptionError(f"--out {folder}: cannot be used ({getattr(error, 'strerror', None) or error})") from error
+
+
+def check_folder_is_free(folder: Path, ours: Sequence[str]) -> None:
+    """Raises OptionError where a folder holds something else than an earlier result, known by one of the files ``ours``."""
+    try:
+        known = any((folder / name).is_file() for name in ours)
+        if folder.is_file() or (folder.is_dir() and not known and any(folder.iterdir())):
+            raise OptionError(f"--out {folder}: there is something else already", hint="Give a new folder, or an empty one.")
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        if isinstance(error, OptionError):
+            raise
+        raise OptionError(f"--out {folder}: cannot be used ({getattr(error, 'strerror', None) or error})") from error
+
+
+def path_in_table(path: Path) -> str:
+    """Its absolute path, so that a table can be read from anywhere. Bytes that are no UTF-8 become \\xNN."""
+    return os.fsencode(os.path.abspath(path)).decode("utf-8", "backslashreplace")  # noqa: PTH100  # links stay links
+
+
+def write_table(file: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A CSV file, whole or not at all. Raises OSError."""
+    part = file.with_name(f".{file.name}-{os.getpid()}")
+    try:
+        with part.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(header)
+            writer.writerows(rows)
+        part.replace(file)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def write_results(folder: Path, name: str, values: Mapping[str, Any], draw: Callable[[Path], None]) -> tuple[Path, ...]:

@@ -31,11 +31,12 @@ from greffon.transfer.inductive import (
 )
 from greffon.transfer.transductive import adapt_above, temperature_for
 
-__all__ = ["CHECKPOINT_FILE", "Above", "adapt_stages"]
+__all__ = ["CHECKPOINT_FILE", "PLAN_FILE", "Above", "adapt_stages"]
 
 #: Its name in the folder of the result; it is gone once the model is there.
 CHECKPOINT_FILE = "checkpoint.safetensors"
-_PLAN_FILE = "adapt_plan.json"
+#: Likewise: what the clock has decided.
+PLAN_FILE = "adapt_plan.json"
 
 
 @final
@@ -363,7 +364,7 @@ def _write_plan(task: Task, layout: Layout, plan: Choice, checkpoint: Path, resu
     """What the clock has decided, so that a run that goes on decides the same."""
     try:
         task.folder.mkdir(parents=True, exist_ok=True)
-        write_json(task.folder / _PLAN_FILE, {"layout": layout.to_dict(), "engine": plan.to_dict()})
+        write_json(task.folder / PLAN_FILE, {"layout": layout.to_dict(), "engine": plan.to_dict()})
         if not resume:
             checkpoint.unlink(missing_ok=True)
     except OSError as error:
@@ -376,7 +377,7 @@ def _earlier_choice(task: Task, layout: Layout, resume: bool) -> Choice | None:
     """The engine of the run that is to go on, or None. Raises OptionError where it was laid out otherwise."""
     import json
 
-    file = task.folder / _PLAN_FILE
+    file = task.folder / PLAN_FILE
     if not resume or not file.is_file():
         return None
     try:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import os
 import shlex
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from greffon.activations import Store
 from greffon.errors import OptionError
-from greffon.jobs.adapt.above import CHECKPOINT_FILE, Above, adapt_stages
+from greffon.jobs.adapt.above import CHECKPOINT_FILE, PLAN_FILE, Above, adapt_stages
 from greffon.jobs.adapt.features import adapt_on_features
 from greffon.jobs.adapt.outcome import Outcome, Task
 from greffon.jobs.adapt.pair import Pair, find_pair, find_target
 from greffon.jobs.adapt.result import AdaptResult
 from greffon.model import is_model_folder, load_any_backbone, load_model, save_model, write_json
 from greffon.progress import Progress, Silent
-from greffon.report import adaptation_report, check_results_folder
+from greffon.report import adaptation_report, check_folder_is_free, check_results_folder, path_in_table, write_table
 from greffon.transfer.transductive import ABOVE, METHODS, concerns
 
 __all__ = ["adapt"]
@@ -97,7 +94,7 @@ def adapt(
         )
     for data in (Path(source), Path(target)):
         check_results_folder(folder, data)
-    _must_be_free(folder)
+    check_folder_is_free(folder, ("model.json", PLAN_FILE))
     if base is not None:
         network = base.backbone
         pair = Pair(None, find_target(target, book=kept, progress=listener), 0)
@@ -182,7 +179,7 @@ def _result(task: Task, outcome: Outcome, command: str, seconds: float) -> Adapt
 def _write(result: AdaptResult, listener: Progress) -> None:
     """The model first, then what is for people."""
     folder = result.folder
-    save_model(replace(result.model), folder)
+    save_model(result.model, folder)
     try:
         write_json(folder / "adapt.json", result.to_dict())
         _predictions(result, folder / "predictions.csv")
@@ -202,7 +199,7 @@ def _write(result: AdaptResult, listener: Progress) -> None:
         command=result.command,
     )
     # Only now: up to here an interrupted run can go on.
-    for name in (CHECKPOINT_FILE, "adapt_plan.json"):
+    for name in (CHECKPOINT_FILE, PLAN_FILE):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -212,35 +209,10 @@ def _predictions(result: AdaptResult, file: Path) -> None:
     twins: dict[Path, list[Path]] = {}
     for copy, original in result.target.repeated:
         twins.setdefault(original, []).append(copy)
-    part = file.with_name(f".{file.name}-{os.getpid()}")
-    try:
-        with part.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(("path", "label", "confidence", "second", "source_only"))
-            for place, told, before in zip(
-                result.positions.tolist(), result.probabilities, result.source_only, strict=True
-            ):
-                order = np.argsort(-told, kind="stable")
-                path = there.paths[place]
-                for one in (path, *twins.get(path, ())):
-                    name = os.fsencode(os.path.abspath(one)).decode("utf-8", "backslashreplace")  # noqa: PTH100  # links stay links
-                    second = classes[int(order[1])] if len(order) > 1 else ""
-                    writer.writerow(
-                        (name, classes[int(order[0])], f"{told[order[0]]:.4f}", second, classes[int(before.argmax())])
-                    )
-        part.replace(file)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
-
-
-def _must_be_free(folder: Path) -> None:
-    """A folder that holds something else than an earlier result is not written into."""
-    try:
-        ours = is_model_folder(folder) or (folder / "adapt_plan.json").is_file()
-        if folder.is_file() or (folder.is_dir() and not ours and any(folder.iterdir())):
-            raise OptionError(
-                f"--out {folder}: there is something else already", hint="Give a new folder, or an empty one."
-            )
-    except OSError as error:
-        raise OptionError(f"--out {folder}: cannot be used ({error.strerror})") from error
+    rows = []
+    for place, told, before in zip(result.positions.tolist(), result.probabilities, result.source_only, strict=True):
+        order = np.argsort(-told, kind="stable")
+        path, second = there.paths[place], classes[int(order[1])] if len(order) > 1 else ""
+        told_of = (classes[int(order[0])], f"{told[order[0]]:.4f}", second, classes[int(before.argmax())])
+        rows += [(path_in_table(one), *told_of) for one in (path, *twins.get(path, ()))]
+    write_table(file, ("path", "label", "confidence", "second", "source_only"), rows)

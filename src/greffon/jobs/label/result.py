@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import os
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -16,7 +13,7 @@ from greffon.heads import Representation
 from greffon.metrics import wilson_interval
 from greffon.model import Model, save_model, write_json
 from greffon.progress import Progress
-from greffon.report import labelling_report
+from greffon.report import labelling_report, path_in_table, write_table
 from greffon.transfer.transductive import Labelling, Spreading
 
 __all__ = ["AGREE", "APART", "FAULT", "GIVEN", "LOW", "LabelResult", "LabelledPhoto", "write_labels"]
@@ -90,7 +87,7 @@ class LabelResult:
             "labelled": self.count(AGREE),
             "unsure": self.count(APART, LOW),
             "given": self.count(GIVEN),
-            "unreadable": [_name(photo.path) for photo in self.photos if photo.decided == FAULT],
+            "unreadable": [path_in_table(photo.path) for photo in self.photos if photo.decided == FAULT],
             "labelled_by_class": {
                 name: sum(p.label == name and p.decided == AGREE for p in self.photos) for name in self.classes
             },
@@ -110,15 +107,15 @@ def write_labels(result: LabelResult, listener: Progress) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         columns = ("path", "label", "confidence", "best", "second", "decided")
-        _write_table(folder / "labels.csv", columns, (
-            (_name(row.path), row.label, f"{row.confidence:.4f}", row.best, row.second, row.decided) for row in result.photos
+        write_table(folder / "labels.csv", columns, (
+            (path_in_table(row.path), row.label, f"{row.confidence:.4f}", row.best, row.second, row.decided) for row in result.photos
         ))  # fmt: skip
         found = [(row.path, row.label, "found") for row in result.photos if row.decided == AGREE]
         known_rows = [(path, known.classes[int(i)], "given") for path, i in zip(known.paths, known.labels, strict=True)]
-        _write_table(
+        write_table(
             folder / "dataset.csv",
             ("path", "label", "source"),
-            ((_name(p), name, how) for p, name, how in (*known_rows, *found)),
+            ((path_in_table(p), name, how) for p, name, how in (*known_rows, *found)),
         )
         write_json(folder / "label.json", result.to_dict())
     except OSError as error:
@@ -135,21 +132,3 @@ def _page(result: LabelResult, file: Path, known: Dataset) -> None:
     shown = [row for row in result.photos if row.decided in (AGREE, APART, LOW)]
     tiles = [(row.path, row.best, row.confidence, row.second, bool(row.label)) for row in shown]
     labelling_report(file, known.classes, given, tiles, result.to_dict())
-
-
-def _name(path: Path) -> str:
-    """Its absolute path, so that a table can be read from anywhere. Bytes that are no UTF-8 become \\xNN."""
-    return os.fsencode(os.path.abspath(path)).decode("utf-8", "backslashreplace")  # noqa: PTH100  # links stay links
-
-
-def _write_table(file: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    part = file.with_name(f".{file.name}-{os.getpid()}")
-    try:
-        with part.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(header)
-            writer.writerows(rows)
-        part.replace(file)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise

@@ -22,9 +22,9 @@ from greffon.jobs.train.plan import PLAN_FILE
 from greffon.jobs.train.searching import SEARCH_FILE, SEARCH_PICTURE
 from greffon.jobs.train.tuning import CHECKPOINT_FILE, tune
 from greffon.jobs.train.wishes import FineTuning
-from greffon.model import Model, is_model_folder, load_any_backbone, save_model, write_json
+from greffon.model import Model, load_any_backbone, save_model, write_json
 from greffon.progress import Progress, Silent
-from greffon.report import learning_curves, rate_finder, train_report
+from greffon.report import check_folder_is_free, learning_curves, rate_finder, train_report
 from greffon.training import EpochRow, RateCurve
 from greffon.transfer.inductive import Probe, Search, representations
 
@@ -145,7 +145,7 @@ def train(
         raise OptionError(f"train: class_weights must be auto, balanced or none, got {class_weights!r}")
     folder = Path(out) if out is not None else None
     if folder is not None:
-        _must_be_free(folder)
+        check_folder_is_free(folder, ("model.json", PLAN_FILE))
     if resume and (folder is None or not (folder / PLAN_FILE).is_file()):
         raise OptionError(f"--resume: there is no interrupted fine-tuning in {folder}", hint="Start without --resume.")
     network = load_any_backbone(backbone, weights=weights, size=size, progress=listener)
@@ -227,18 +227,6 @@ def _save(
                  search=folder / SEARCH_PICTURE)  # fmt: skip
     # Only now: up to here an interrupted run can go on.
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
-
-
-def _must_be_free(folder: Path) -> None:
-    """A folder that holds something else than an earlier model is not written into."""
-    try:
-        ours = is_model_folder(folder) or (folder / PLAN_FILE).is_file()
-        if folder.is_file() or (folder.is_dir() and not ours and any(folder.iterdir())):
-            raise OptionError(
-                f"--out {folder}: there is something else already", hint="Give a new folder, or an empty one."
-            )
-    except OSError as error:
-        raise OptionError(f"--out {folder}: cannot be used ({error.strerror})") from error
 
 
 def _tell_rare(dataset: Dataset, progress: Progress) -> None:

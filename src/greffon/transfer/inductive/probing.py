@@ -11,7 +11,7 @@ from typing import final
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from greffon.datasets import folds
+from greffon.datasets import folds, sample_by_class
 from greffon.errors import OptionError
 from greffon.heads import (
     HEADS,
@@ -260,11 +260,4 @@ def _workers() -> int:
 
 def _sample(y: np.ndarray, most: int, seed: int) -> np.ndarray:
     """Positions of at most ``most`` images, with every class in its share and at least ten of each."""
-    if len(y) <= most:
-        return np.arange(len(y))
-    rng = np.random.default_rng(seed)
-    chosen = []
-    for c in np.unique(y):
-        mine = rng.permutation(np.flatnonzero(y == c))
-        chosen.append(mine[: max(10, round(len(mine) * most / len(y)))])
-    return np.sort(np.concatenate(chosen))
+    return sample_by_class(y, most, seed, least=10)

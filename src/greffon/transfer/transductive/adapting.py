@@ -9,8 +9,9 @@ import numpy as np
 
 from greffon.heads import fit_head
 from greffon.transfer.transductive.aligning import (
-    components,
     coral,
+    directions_apart,
+    joint_scatter,
     per_domain,
     subspace_alignment,
     transfer_components,
@@ -59,6 +60,11 @@ def unit_scale(x: np.ndarray, like: np.ndarray) -> np.ndarray:
     return (x - centre) / (length if length > 1e-12 else 1.0)
 
 
+def _learned(own: np.ndarray, source: Labelled, other: np.ndarray, strength: float) -> np.ndarray:
+    """Learned on the source where an alignment has put it, in its units, and asked of the target there."""
+    return learn_and_tell(unit_scale(own, own), source.labels, source.classes, unit_scale(other, own), strength)
+
+
 @final
 @dataclass(frozen=True, slots=True)
 class SourceOnly:
@@ -67,10 +73,7 @@ class SourceOnly:
     strength: float = 1.0
 
     def probabilities(self, source: Labelled, target: Unlabelled, seed: int) -> np.ndarray:
-        x = source.features
-        return learn_and_tell(
-            unit_scale(x, x), source.labels, source.classes, unit_scale(target.features, x), self.strength
-        )
+        return _learned(source.features, source, target.features, self.strength)
 
 
 @final
@@ -95,9 +98,7 @@ class CorrelationAlignment:
 
     def probabilities(self, source: Labelled, target: Unlabelled, seed: int) -> np.ndarray:
         own, other = coral(source.features, target.features, regularisation=self.regularisation)
-        return learn_and_tell(
-            unit_scale(own, own), source.labels, source.classes, unit_scale(other, own), self.strength
-        )
+        return _learned(own, source, other, self.strength)
 
 
 @final
@@ -110,9 +111,7 @@ class SubspaceAlignment:
 
     def probabilities(self, source: Labelled, target: Unlabelled, seed: int) -> np.ndarray:
         own, other = subspace_alignment(source.features, target.features, dimensions=self.dimensions)
-        return learn_and_tell(
-            unit_scale(own, own), source.labels, source.classes, unit_scale(other, own), self.strength
-        )
+        return _learned(own, source, other, self.strength)
 
 
 @final
@@ -128,9 +127,7 @@ class TransferComponents:
         own, other = transfer_components(
             source.features, target.features, dimensions=self.dimensions, regularisation=self.regularisation
         )
-        return learn_and_tell(
-            unit_scale(own, own), source.labels, source.classes, unit_scale(other, own), self.strength
-        )
+        return _learned(own, source, other, self.strength)
 
 
 @final
@@ -151,7 +148,7 @@ class JointDistributions:
 
     def probabilities(self, source: Labelled, target: Unlabelled, seed: int) -> np.ndarray:
         x, y, other = source.features, source.labels, target.features
-        every = np.concatenate([x, other])
+        scatter = joint_scatter(np.concatenate([x, other]))
         apart = x.mean(0, dtype=np.float64) - other.mean(0, dtype=np.float64)
         guess, labels = np.zeros((len(other), source.classes)), None
         for _ in range(self.rounds):
@@ -161,7 +158,7 @@ class JointDistributions:
                 if len(theirs):
                     between = x[y == c].mean(0, dtype=np.float64) - theirs.mean(0, dtype=np.float64)
                     differences.append((between, 2 * self.balance))
-            directions = components(differences, every, self.dimensions, self.regularisation)
+            directions = directions_apart(differences, scatter, self.dimensions, self.regularisation)
             own, told = x @ directions, other @ directions
             guess = learn_and_tell(unit_scale(own, own), y, source.classes, unit_scale(told, own), self.strength)
             if labels is not None and (guess.argmax(1) == labels).all():

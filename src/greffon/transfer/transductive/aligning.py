@@ -7,7 +7,15 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["components", "coral", "per_domain", "subspace_alignment", "transfer_components"]
+__all__ = [
+    "components",
+    "coral",
+    "directions_apart",
+    "joint_scatter",
+    "per_domain",
+    "subspace_alignment",
+    "transfer_components",
+]
 
 _TINY = 1e-12
 
@@ -143,10 +151,21 @@ def components(
     regularisation
         r, in units of the mean variance.
     """
+    return directions_apart(differences, joint_scatter(every), dimensions, regularisation)
+
+
+def joint_scatter(every: np.ndarray) -> np.ndarray:
+    """The covariance of the features of both domains together: (n, d) to float64 (d, d)."""
+    centred = every.astype(np.float64) - every.mean(0, dtype=np.float64)
+    return centred.T @ centred / len(every)
+
+
+def directions_apart(
+    differences: list[tuple[np.ndarray, float]], scatter: np.ndarray, dimensions: int, regularisation: float
+) -> np.ndarray:
+    """``components`` where the scatter is known: of many rounds on the same features it stays the same."""
     from scipy.linalg import eigh
 
-    centred = every.astype(np.float64) - every.mean(0, dtype=np.float64)
-    scatter = centred.T @ centred / len(every)
     unit = max(float(np.trace(scatter)) / len(scatter), _TINY)
     apart = regularisation * unit * np.eye(len(scatter))
     for difference, weight in differences:

@@ -12,6 +12,7 @@ from typing import final
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from greffon.datasets import sample_by_class
 from greffon.errors import OptionError
 from greffon.heads import LinearHead, Normaliser, Representation, fit_head, fit_temperature, softmax
 from greffon.progress import Progress
@@ -194,7 +195,6 @@ def _adapted(
         }
         guesses = {name: _joined(begun[name], progress) for name in names}
     progress.end()
-    base = guesses["source-only"].joined
     if method == "auto":
         belief, agreement = _vote([guesses[name] for name in names if name in VOTERS], classes)
         chosen, adapted, why = _decide(guesses, belief, agreement, distance)
@@ -216,7 +216,7 @@ def _adapted(
     source_only = source_head.probabilities(source_normaliser.apply(other))
     if not adapted:
         return Adapted(chosen, False, why, representation, source_normaliser, source_head, source_only, source_only,
-                       evidence, agreement, distance, base.mean(0))  # fmt: skip
+                       evidence, agreement, distance, source_only.mean(0))  # fmt: skip
     normaliser = Normaliser.fit(other[theirs], representation.norm)
     head = _target_head(normaliser.apply(other[theirs]), joined, classes, agreement)
     probabilities = head.probabilities(normaliser.apply(other))
@@ -281,7 +281,11 @@ def _decide(
     base, mixed, winner = (one.argmax(1) for one in (guesses["source-only"].joined, guesses["mixture"].joined, belief))
     changed = float((winner != base).mean())
     if len(winner) < _FEW:
-        return "source-only", False, f"{len(winner)} images say too little of their domain: the source-only model is kept"
+        return (
+            "source-only",
+            False,
+            f"{len(winner)} images say too little of their domain: the source-only model is kept",
+        )
     if distance < _APART:
         return "source-only", False, (
             f"the two domains can hardly be told apart (A-distance {distance:.2f} of 2): no gain expected, and the"
@@ -390,10 +394,6 @@ def temperature_for(scores: np.ndarray, confidence: float) -> float:
 
 def _some(labels: np.ndarray | None, count: int, seed: int) -> np.ndarray:
     """At most ``_MOST`` positions, sorted: every class in its share, where labels are known, and two of it at least."""
-    if count <= _MOST:
-        return np.arange(count)
-    rng = np.random.default_rng(seed)
-    if labels is None:
-        return np.sort(rng.permutation(count)[:_MOST])
-    parts = [rng.permutation(np.flatnonzero(labels == c)) for c in np.unique(labels)]
-    return np.sort(np.concatenate([part[: max(2, round(len(part) * _MOST / count))] for part in parts]))
+    if labels is not None:
+        return sample_by_class(labels, _MOST, seed, least=2)
+    return np.sort(np.random.default_rng(seed).permutation(count)[:_MOST]) if count > _MOST else np.arange(count)

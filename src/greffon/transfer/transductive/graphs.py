@@ -75,11 +75,12 @@ class ManifoldAlignment:
         laplacian = np.eye(n + m) - neighbour_graph(fitted, self.neighbours).toarray()
         known = np.concatenate([np.ones(n), np.zeros(m)])
         truth = np.concatenate([np.eye(classes)[y], np.zeros((m, classes))])
+        fixed = (np.diag(known) + self.smoothness * laplacian) @ kernel
         labels = learn_and_tell(x, y, classes, other[theirs]).argmax(1)
         scores = weights = truth
         for _ in range(self.rounds):
             balance = _balance(fitted[:n], y, fitted[n:], labels, seed)
-            system = (np.diag(known) + self.smoothness * laplacian) @ kernel
+            system = fixed.copy()
             for column, weight in _contrasts(y, labels, balance):
                 system += self.alignment * weight * np.outer(column, column @ kernel)
             weights = np.linalg.solve(system + self.ridge * np.eye(n + m), known[:, None] * truth)

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
+from greffon.datasets import sample_by_class
 from greffon.errors import OptionError
 from greffon.metrics import paired_difference
 from greffon.progress import Progress
@@ -84,7 +85,7 @@ def choose_spreading(
     if len(labelled) < FEW or int(_counts(labelled).min()) < 2:
         return 0, grid[0], ()
     group = np.arange(len(labelled)) if groups is None else groups
-    some = _sample(labelled.labels, most, seed)
+    some = sample_by_class(labelled.labels, most, seed, least=2)
     share = class_prior(labelled) if prior is None else prior
     tried: list[tuple[int, Spreading, float]] = []
     progress.begin("Choosing the neighbours", len(looks) + len(grid) - 1)
@@ -128,12 +129,3 @@ def _counts(labelled: Labelled) -> np.ndarray:
     """How many images each class has that has any."""
     counts = np.bincount(labelled.labels, minlength=labelled.classes)
     return counts[counts > 0]
-
-
-def _sample(y: np.ndarray, most: int, seed: int) -> np.ndarray:
-    """At most about ``most`` positions, with every class in its share and at least two of each."""
-    if len(y) <= most:
-        return np.arange(len(y))
-    rng = np.random.default_rng(seed)
-    mine = [rng.permutation(np.flatnonzero(y == c)) for c in np.unique(y)]
-    return np.sort(np.concatenate([one[: max(2, round(len(one) * most / len(y)))] for one in mine]))
