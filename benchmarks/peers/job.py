@@ -6,6 +6,7 @@ the columns path,label,split. A contestant prints one JSON object, the last line
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import time
@@ -18,7 +19,7 @@ from typing import final
 
 import numpy as np
 
-__all__ = ["SPLITS", "Answer", "Job", "Photos", "Stopwatch", "read_answer", "read_job", "read_weights", "write_job"]
+__all__ = ["SPLITS", "Answer", "Job", "Photos", "Stopwatch", "read_answer", "read_job", "read_weights", "training_arguments", "write_job"]
 
 SPLITS = ("train", "val", "test")
 
@@ -157,3 +158,16 @@ def read_answer(output: str) -> Answer:
         raise ValueError(
             f"expected a JSON object as the last line, got {lines[-1][:200] if lines else 'nothing'!r}"
         ) from error
+
+
+def training_arguments(description: str | None, epochs: int) -> argparse.ArgumentParser:
+    """What every contestant that trains may be told."""
+    arguments = argparse.ArgumentParser(description=description)
+    arguments.add_argument("job", type=Path)
+    arguments.add_argument("--epochs", type=int, default=epochs)
+    arguments.add_argument("--batch", type=int, default=32)
+    arguments.add_argument("--size", type=int, default=224)
+    arguments.add_argument("--rate", type=float, default=1e-4)
+    arguments.add_argument("--head-rate", type=float, default=1e-3)
+    arguments.add_argument("--seed", type=int, default=0)
+    return arguments

@@ -10,13 +10,11 @@ weights stand at skada's defaults, with the layer of the scores for Deep CORAL a
 
 from __future__ import annotations
 
-import argparse
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
-from job import Answer, Photos, Stopwatch, read_job, read_weights
+from job import Answer, Photos, Stopwatch, read_job, read_weights, training_arguments
 from skada import deep
 from skada.deep.modules import DomainClassifier
 from torch import nn
@@ -48,15 +46,8 @@ def decoded(photos: Photos, size: int) -> np.ndarray:
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("job", type=Path)
+    arguments = training_arguments(__doc__, epochs=10)
     arguments.add_argument("--method", choices=METHODS, default="deep-coral")
-    arguments.add_argument("--epochs", type=int, default=10)
-    arguments.add_argument("--batch", type=int, default=32)
-    arguments.add_argument("--size", type=int, default=224)
-    arguments.add_argument("--rate", type=float, default=1e-4)
-    arguments.add_argument("--head-rate", type=float, default=1e-3)
-    arguments.add_argument("--seed", type=int, default=0)
     options = arguments.parse_args()
     torch.manual_seed(options.seed)
     job, watch = read_job(options.job), Stopwatch()

@@ -15,15 +15,13 @@ Rates and schedule are those of ``torch_finetune.py``. The methods are written a
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import math
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
-from job import Answer, Stopwatch, read_job, read_weights
+from job import Answer, Stopwatch, read_job, read_weights, training_arguments
 from torch import Tensor, nn, optim
 from torch.nn import functional
 from torch.utils.data import DataLoader
@@ -66,18 +64,11 @@ def forever(loader: DataLoader[tuple[Tensor, int]]) -> Iterator[Tensor]:
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("job", type=Path)
+    arguments = training_arguments(__doc__, epochs=10)
     arguments.add_argument("--method", choices=METHODS, default="deep-coral")
-    arguments.add_argument("--epochs", type=int, default=10)
     arguments.add_argument("--layout", choices=("nchw", "channels_last"), default="nchw")
     arguments.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
-    arguments.add_argument("--batch", type=int, default=32)
-    arguments.add_argument("--size", type=int, default=224)
     arguments.add_argument("--workers", type=int, default=2)
-    arguments.add_argument("--rate", type=float, default=1e-4)
-    arguments.add_argument("--head-rate", type=float, default=1e-3)
-    arguments.add_argument("--seed", type=int, default=0)
     options = arguments.parse_args()
     torch.manual_seed(options.seed)
     job, watch = read_job(options.job), Stopwatch()

@@ -12,14 +12,12 @@ mirrored at random.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import time
 from collections.abc import Iterable
-from pathlib import Path
 
 import torch
-from job import Answer, Photos, Stopwatch, read_job, read_weights
+from job import Answer, Photos, Stopwatch, read_job, read_weights, training_arguments
 from torch import Tensor, nn, optim
 from torch.utils.data import DataLoader, TensorDataset
 from torch_network import BLOCK5, Files, layout, plain, varied, vgg16
@@ -32,18 +30,11 @@ def decoded(photos: Photos, size: int) -> TensorDataset:
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("job", type=Path)
-    arguments.add_argument("--epochs", type=int, default=2)
+    arguments = training_arguments(__doc__, epochs=2)
     arguments.add_argument("--inputs", choices=("files", "tensors"), default="files")
     arguments.add_argument("--layout", choices=("nchw", "channels_last"), default="nchw")
     arguments.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
-    arguments.add_argument("--batch", type=int, default=32)
-    arguments.add_argument("--size", type=int, default=224)
     arguments.add_argument("--workers", type=int, default=2)
-    arguments.add_argument("--rate", type=float, default=1e-4)
-    arguments.add_argument("--head-rate", type=float, default=1e-3)
-    arguments.add_argument("--seed", type=int, default=0)
     options = arguments.parse_args()
     torch.manual_seed(options.seed)
     job, watch = read_job(options.job), Stopwatch()

