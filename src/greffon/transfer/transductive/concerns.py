@@ -19,8 +19,8 @@ def concerns(
 
     A class seems missing where the target has less than a fifth of the photos that the source's proportions let expect, and
     at least eight were expected. Photos of a class that the source does not have are pressed into one that it has, which then
-    holds far more than expected: on photos and paintings with one class taken out of the source, 1.6 times as many. All are
-    guesses from guesses; the words say so.
+    holds far more than expected: 1.6 times as many in a trial with a class taken out of the source. All are guesses from
+    guesses; the words say so.
 
     Parameters
     ----------
