@@ -27,6 +27,8 @@ from greffon.progress import Silent
 from greffon.training import Recipe
 from greffon.transfer.transductive import ABOVE, METHODS
 
+pytestmark = pytest.mark.usefixtures("vgg16_package")
+
 #: Small, and one precision on every machine.
 SMALL: dict[str, Any] = {"size": 32, "precision": "float32"}
 QUICK = Above(views=1, recipe=Recipe(epochs=2, batch=32))
@@ -204,7 +206,6 @@ from greffon import adapt
 from greffon.jobs.adapt import Above
 from greffon.training import Recipe
 
-pytestmark = pytest.mark.usefixtures("vgg16_package")
 source, target, out = sys.argv[1:4]
 adapt(source, target=target, out=out, method="dann", size=32, precision="float32", resume="resume" in sys.argv,
       above=Above(views=1, recipe=Recipe(epochs=4, batch=32)))
