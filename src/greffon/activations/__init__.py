@@ -15,6 +15,7 @@ from greffon.activations.engines import (
     make_engine,
 )
 from greffon.activations.executing import Executor, Job, LocalExecutor, Photo, digest_of, pixels_of
+from greffon.activations.kernels import steady_kernels
 from greffon.activations.plan import Candidate, Choice
 from greffon.activations.quantised import QuantisedEngine, QuantisedGraph, cached_graph, quantise
 from greffon.activations.shelf import Key, Shelf
@@ -55,4 +56,5 @@ __all__ = [
     "make_engine",
     "pixels_of",
     "quantise",
+    "steady_kernels",
 ]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from greffon.activations.fusing import fuse
+from greffon.activations.kernels import steady_kernels
 from greffon.backbones import Backbone, Span
 from greffon.errors import BackboneError, GreffonError, OptionError
 
@@ -140,7 +141,7 @@ class TorchEngine:
         self.record = (example.shape[1:], example.dtype.name)
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
+        with torch.inference_mode(), steady_kernels(self.precision):
             # Read-only arrays are copied: torch would warn of them.
             x = self._normalised(torch.from_numpy(np.require(images, requirements=["C", "W"])).to(self._device))
             if self.tap.kind == "pooled":

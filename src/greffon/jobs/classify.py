@@ -12,7 +12,7 @@ from typing import Any, final
 import numpy as np
 import torch
 
-from greffon.activations import pixels_of
+from greffon.activations import pixels_of, steady_kernels
 from greffon.backbones import Backbone, load_backbone
 from greffon.datasets import find_images
 from greffon.errors import BackboneError, ImageError, OptionError
@@ -148,6 +148,6 @@ def _probabilities(network: Backbone, pixels: np.ndarray, device: torch.device) 
     """uint8 (n, h, w, 3) to float32 (n, classes), each row of which has the sum 1."""
     x = torch.from_numpy(network.preprocess.normalise(pixels)).to(device)
     network.plan.model.to(device)
-    with torch.inference_mode():
+    with torch.inference_mode(), steady_kernels("float32"):
         logits = network.classify(network.below("none")(x))
         return logits.float().softmax(1).cpu().numpy()

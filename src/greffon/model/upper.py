@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from greffon.activations.engines import Tap
+from greffon.activations.kernels import steady_kernels
 from greffon.backbones import Backbone
 from greffon.heads import Representation
 from greffon.training import as_tensor
@@ -50,7 +51,7 @@ def upper_pooled(backbone: Backbone, cut: str, records: np.ndarray, *, batch: in
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     span = copy.deepcopy(backbone.above(cut)).to(device).to(memory_format=torch.channels_last)
     parts = []
-    with torch.inference_mode():
+    with torch.inference_mode(), steady_kernels("float32"):
         for start in range(0, len(records), batch):
             some = records[start : start + batch]
             fill = np.zeros((batch - len(some), *some.shape[1:]), some.dtype)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from greffon.activations import steady_kernels
 from greffon.errors import OptionError
 from greffon.losses import classification_loss
 from greffon.progress import Progress
@@ -83,7 +84,7 @@ def find_rate(
     rates, losses, average = [], [], 0.0
     progress.begin("Finding the learning rate", steps)
     try:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())), steady_kernels(recipe.precision):
             torch.manual_seed(recipe.seed)
             for step in range(steps):
                 rate = least * (most / least) ** (step / (steps - 1))

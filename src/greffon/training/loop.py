@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from greffon.activations import steady_kernels
 from greffon.errors import DataError, ModelError, OptionError
 from greffon.heads import fit_temperature, softmax
 from greffon.losses import classification_loss, l2_sp
@@ -91,7 +92,7 @@ def fit(
     _check(train, recipe, adaptation)
     run = _Run(grown, source, train, val, recipe, progress, {} if configuration is None else configuration, adaptation)
     seeds = torch.random.fork_rng(devices=range(torch.cuda.device_count()))
-    with seeds, torch.backends.cudnn.flags(benchmark=False, deterministic=True):
+    with seeds, steady_kernels(recipe.precision):
         known = load_checkpoint(checkpoint, run.configuration) if checkpoint is not None and resume else None
         if known is not None:
             try:
