@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.numpy import load_file
 
 from greffon import adapt, classify, evaluate, predict, train
@@ -57,8 +58,7 @@ def test_bfloat16_is_near_and_the_same_in_every_run() -> None:
     network = drawn_network("vgg16", 224)
     images = np.random.default_rng(0).integers(0, 256, (8, 224, 224, 3), np.uint8)
     engine = TorchEngine(network, Tap("pooled"), "bfloat16", "cuda")
-    exact = TorchEngine(network, Tap("pooled"), "float32", "cpu", batch=8)
-    assert fidelity(network, engine, exact, images).cosine_mean > 0.999
+    assert fidelity(network, engine, images).cosine_mean > 0.999
     assert np.array_equal(engine.run(images), engine.run(images))
     assert np.array_equal(engine.run(images), TorchEngine(network, Tap("pooled"), "bfloat16", "cuda").run(images))
 
@@ -153,12 +153,22 @@ def test_killed_and_resumed_it_ends_with_the_same_model(digits: Path, tmp_path: 
     assert set(one) == set(other) and all(np.array_equal(one[name], other[name]) for name in one)
 
 
+@pytest.fixture(scope="module")
+def others(digits: Path) -> Path:
+    """The same digits, white on black."""
+    folder = digits.parent / "others"
+    for path in sorted(digits.rglob("*.png")):
+        (folder / path.parent.name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(255 - np.asarray(Image.open(path).convert("RGB"))).save(folder / path.parent.name / path.name)
+    return folder
+
+
 @pytest.mark.parametrize("method", ["coral", "mcc", "dann", "jan"])
-def test_adapting(method: str, digits: Path, tmp_path: Path) -> None:
+def test_adapting(method: str, digits: Path, others: Path, tmp_path: Path) -> None:
     above = Above(views=1, recipe=Recipe(epochs=2, batch=32))
-    told = adapt(digits, target=digits, out=tmp_path / "m", method=method, above=above, **SMALL)
-    assert np.isfinite(told.probabilities).all()
-    assert evaluate(tmp_path / "m", digits).evaluation.accuracy > 0.6
+    told = adapt(digits, target=others, out=tmp_path / "m", method=method, above=above, **SMALL)
+    assert np.isfinite(told.probabilities).all() and np.allclose(told.probabilities.sum(1), 1)
+    assert evaluate(tmp_path / "m", digits).evaluation.accuracy > 0.5
 
 
 def test_classifying(digits: Path) -> None:

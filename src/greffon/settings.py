@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["cache_root", "mirror", "offline"]
+__all__ = ["cache_root", "mirror", "offline", "processors"]
 
 
 def cache_root() -> Path:
@@ -30,3 +30,8 @@ def offline() -> bool:
 def mirror() -> str:
     """Where published files are fetched from instead of their official places, or ""."""
     return os.environ.get("GREFFON_MIRROR", "").strip()
+
+
+def processors() -> int:
+    """How many processors this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -19,6 +19,7 @@ from greffon.backbones import Backbone, fingerprint
 from greffon.errors import ImageError, StoreError
 from greffon.images import PLAIN, View
 from greffon.progress import Progress
+from greffon.settings import processors
 
 __all__ = ["Activations", "compute", "compute_views", "key_for"]
 
@@ -293,7 +294,7 @@ def _digests(photos: Sequence[Photo], failed: dict[int, str], block: int = 512) 
             return "", error.what
 
     found: list[tuple[str, str]] = []
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(max(2, processors())) as pool:
         for start in range(0, len(photos), block):  # a pool takes all its tasks at once, and keeps them in memory
             found += pool.map(one, photos[start : start + block])
     failed.update({i: reason for i, (_, reason) in enumerate(found) if reason})

@@ -18,6 +18,7 @@ import numpy as np
 from greffon.activations.engines import Engine
 from greffon.errors import ImageError
 from greffon.images import PLAIN, Limits, Preprocess, View, read_bytes
+from greffon.settings import processors
 
 __all__ = ["Batch", "Executor", "Job", "LocalExecutor", "Photo", "digest_of", "pixels_of"]
 
@@ -65,15 +66,15 @@ class LocalExecutor:
     Parameters
     ----------
     workers
-        Threads that decode.
+        Threads that decode; 0: as many as there are processors, two at least.
     ahead
         Batches that may lie decoded and waiting.
     limits
         Of an image file.
     """
 
-    def __init__(self, workers: int = 2, ahead: int = 4, limits: Limits = _LIMITS) -> None:
-        self.workers = workers
+    def __init__(self, workers: int = 0, ahead: int = 4, limits: Limits = _LIMITS) -> None:
+        self.workers = workers or max(2, processors())
         self.ahead = ahead
         self.limits = limits
 

@@ -55,7 +55,7 @@ def upper_pooled(backbone: Backbone, cut: str, records: np.ndarray, *, batch: in
         for start in range(0, len(records), batch):
             some = records[start : start + batch]
             fill = np.zeros((batch - len(some), *some.shape[1:]), some.dtype)
-            x = as_tensor(np.concatenate([some, fill]), backbone.preprocess).to(device)
+            x = as_tensor(np.concatenate([some, fill]), backbone.preprocess, device)
             pooled = span.pooled(x)
             if backbone.position(cut) > 0:
                 pooled = torch.cat([x.mean((2, 3)), x.amax((2, 3)), pooled], 1)

@@ -25,7 +25,7 @@ class Source(Protocol):
         ...
 
     def batch(self, positions: np.ndarray, views: np.ndarray) -> Tensor:
-        """One view of each image: int64 (k,) and int64 (k,) to float32 (k, c, h, w), channels last, on the CPU."""
+        """One view of each image: int64 (k,) and int64 (k,) to float32 (k, c, h, w), channels last, on any device."""
         ...
 
 
@@ -39,11 +39,14 @@ class StoredViews:
         The activations of the same images, one for each view.
     preprocess
         Needed where what is kept are the images themselves, uint8 (h, w, 3): the cut stands below the first stage.
+
+    The batches lie where the training runs, on the GPU if there is one: they go there as narrow as they are kept.
     """
 
     def __init__(self, kept: Sequence[Activations], preprocess: Preprocess) -> None:
         self._kept = tuple(kept)
         self._preprocess = preprocess
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.views = len(self._kept)
 
     def batch(self, positions: np.ndarray, views: np.ndarray) -> Tensor:
@@ -58,7 +61,7 @@ class StoredViews:
                 out = np.empty((len(positions), *records.shape[1:]), records.dtype)
             out[mine] = records
         assert out is not None
-        return as_tensor(out, self._preprocess)
+        return as_tensor(out, self._preprocess, self._device)
 
 
 @final
@@ -78,8 +81,11 @@ class FirstViews:
         return self._source.batch(positions, views)
 
 
-def as_tensor(records: np.ndarray, preprocess: Preprocess) -> Tensor:
-    """Records of the store to float32 (n, c, h, w), channels last: bfloat16 comes as ``uint16``, images as ``uint8``."""
+def as_tensor(records: np.ndarray, preprocess: Preprocess, device: torch.device | None = None) -> Tensor:
+    """Records of the store to float32 (n, c, h, w), channels last: bfloat16 comes as ``uint16``, images as ``uint8``.
+
+    On ``device``, or on the CPU.
+    """
     if records.dtype == np.uint8:
         tensor = torch.from_numpy(preprocess.normalise(records))
     elif records.dtype == np.uint16:
@@ -87,7 +93,7 @@ def as_tensor(records: np.ndarray, preprocess: Preprocess) -> Tensor:
     else:
         tensor = torch.from_numpy(np.require(records, requirements=["C", "W"]))
     # Transposed while they are narrow, then widened: half the traffic.
-    return tensor.contiguous(memory_format=torch.channels_last).float()
+    return tensor.to(device or "cpu").contiguous(memory_format=torch.channels_last).float()
 
 
 @final

@@ -299,7 +299,7 @@ def _take(network: Any, cut: str, start: Start, ground: _Ground, positions: np.n
     parts = [np.zeros((0, width), np.float32)]
     for at in range(0, len(positions), block):
         some = positions[at : at + block]
-        maps = ground.frozen.source.batch(some, np.zeros(len(some), np.int64)).numpy()
+        maps = ground.frozen.source.batch(some, np.zeros(len(some), np.int64)).cpu().numpy()
         parts.append(start.representation.take(upper_pooled(network, cut, maps), feature_widths(network, cut)))
     return np.concatenate(parts)
 

@@ -91,7 +91,7 @@ def prepare(
     parts = []
     for start in range(0, len(train), block):
         some = train.positions[start : start + block]
-        maps = source.batch(some, np.zeros(len(some), np.int64)).numpy()
+        maps = source.batch(some, np.zeros(len(some), np.int64)).cpu().numpy()
         parts.append(representation.take(upper_pooled(network, cut, maps), feature_widths(network, cut)))
     features = np.concatenate(parts)
     normaliser = Normaliser.fit(features, representation.norm)
@@ -185,5 +185,5 @@ def _probabilities_of(tuned: FineTuned, source: Source, samples: Samples, block:
     parts = []
     for start in range(0, len(samples), block):
         some = samples.positions[start : start + block]
-        parts.append(tuned.probabilities(source.batch(some, np.zeros(len(some), np.int64)).numpy()))
+        parts.append(tuned.probabilities(source.batch(some, np.zeros(len(some), np.int64)).cpu().numpy()))
     return np.concatenate(parts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from greffon.heads import (
 )
 from greffon.metrics import log_loss
 from greffon.progress import Progress
+from greffon.settings import processors
 
 __all__ = ["CANDIDATES", "Probe", "Trial", "cross_validate", "fit_probe", "representations", "should_balance"]
 
@@ -255,7 +255,7 @@ def _features(
 
 def _workers() -> int:
     """Threads for independent fits: a few, for each holds a copy of the features."""
-    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return min(8, processors())
 
 
 def _sample(y: np.ndarray, most: int, seed: int) -> np.ndarray:

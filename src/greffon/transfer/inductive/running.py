@@ -200,7 +200,7 @@ def tuned_probabilities(tuned: FineTuned, source: Source, positions: np.ndarray,
     parts = [np.zeros((0, len(tuned.head.bias)))]
     for start in range(0, len(positions), block):
         some = positions[start : start + block]
-        parts.append(tuned.probabilities(source.batch(some, np.zeros(len(some), np.int64)).numpy()))
+        parts.append(tuned.probabilities(source.batch(some, np.zeros(len(some), np.int64)).cpu().numpy()))
     return np.concatenate(parts)
 
 

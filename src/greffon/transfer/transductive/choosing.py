@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +15,7 @@ from greffon.datasets import sample_by_class
 from greffon.errors import OptionError
 from greffon.heads import LinearHead, Normaliser, Representation, fit_head, fit_temperature, softmax
 from greffon.progress import Progress
+from greffon.settings import processors
 from greffon.transfer.transductive.adapting import FeatureMethod, learn_and_tell
 from greffon.transfer.transductive.agreeing import consensus
 from greffon.transfer.transductive.aligning import per_domain
@@ -256,7 +256,7 @@ def _joined(begun: Sequence[Future[tuple[np.ndarray, float, float]]], progress: 
 
 def _workers() -> int:
     """Threads for independent fits: a few, for each holds a copy of the features."""
-    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return min(8, processors())
 
 
 def _reverse(guess: np.ndarray, labels: np.ndarray, classes: int, aligned: tuple[np.ndarray, np.ndarray]) -> float:
