@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -157,6 +158,21 @@ def test_another_configuration_is_refused_in_one_message(
         (out / "checkpoint.safetensors").write_bytes(damaged)
         assert call(monkeypatch, *words, "--out", out, "--resume") == 2
         assert "the checkpoint cannot be read" in capsys.readouterr().err
+
+
+def test_images_in_another_order_are_other_images(
+    base: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = Path(shutil.copytree(photos, tmp_path / "photos"))
+    words: list[object] = [moved, "--backbone", base, "--unfreeze", "layer3", *WORDS]
+    stopped(words, tmp_path / "out", monkeypatch)
+    first = min(path for path in moved.rglob("*") if path.is_file())
+    last = first.rename(first.with_name(f"zzz{first.suffix}"))
+    capsys.readouterr()
+    assert call(monkeypatch, *words, "--out", tmp_path / "out", "--resume") == 2
+    assert "images was" in capsys.readouterr().err
+    last.rename(first)
+    assert call(monkeypatch, *words, "--out", tmp_path / "out", "--resume") == 0
 
 
 def test_hostile_plans_are_refused(

@@ -63,6 +63,7 @@ def test_an_odd_value_is_taken_or_refused_in_one_sentence(name: str, value: Any)
         ({"weight_decay": 10**400}, "weight_decay must be"),
         ({"optimizer": "adam"}, "adamw, sgd"),
         ({"batch_norm": "on"}, "frozen, trained"),
+        ({"batch_norm": "trained", "batch": 2}, "batch must be 3 or more where BatchNorm is trained, got 2"),
         ({"balanced": 1}, "balanced must be true or false"),
         ({"mix": "mixup", "mix_alpha": 0}, "mix_alpha must be positive"),
         ({"winograd": True, "precision": "bfloat16"}, "winograd computes in float32"),

@@ -78,10 +78,15 @@ class Dataset:
         number[used] = np.arange(len(used))
         return replace(self, classes=tuple(self.classes[i] for i in used), labels=number[self.labels])
 
-    def fingerprint(self, digests: Sequence[str]) -> str:
-        """sha256 over the content digest, label and split of every image, whatever their order."""
-        rows = sorted(
+    def fingerprint(self, digests: Sequence[str], *, ordered: bool = False) -> str:
+        """sha256 over the content digest, label and split of every image, whatever their order, or in that.
+
+        The order of the images is that of their names, and a seed draws by it: after renaming files it draws others.
+        """
+        rows = [
             f"{digest}\t{self.classes[label] if label >= 0 else ''}\t{split}"
             for digest, label, split in zip(digests, self.labels, self.splits, strict=True)
-        )
+        ]
+        if not ordered:
+            rows.sort()
         return hashlib.sha256("\n".join(rows).encode("utf-8", "surrogateescape")).hexdigest()

@@ -133,6 +133,9 @@ class Recipe:
                 raise OptionError(f"Recipe: {name} must be true or false, got {getattr(self, name)!r}")
         if self.mix != "none" and not self.mix_alpha > 0:
             raise OptionError(f"Recipe: mix_alpha must be positive for {self.mix}, got {self.mix_alpha!r}")
+        if self.batch_norm == "trained" and self.batch < 3:  # parts of nearly one size: of three, none has a single image
+            raise OptionError(f"Recipe: batch must be 3 or more where BatchNorm is trained, got {self.batch}",
+                              hint="A single image has no variance.")  # fmt: skip
         if self.winograd and self.precision != "float32":
             raise OptionError(f"Recipe: winograd computes in float32 alone, got precision {self.precision!r}")
 

@@ -133,6 +133,7 @@ def adapt_stages(task: Task, wishes: Above, base: Model | None, *, resume: bool)
         "engine": ground.engine.fingerprint,
         "views": [look.to_dict() for look in ground.looks],
         "data": task.figures_of_data(0),
+        "order": [one.dataset.fingerprint(one.digests, ordered=True) for one in (task.pair.source, task.pair.target) if one],
         "classes": list(classes),
         "representation": str(start.representation),
     }

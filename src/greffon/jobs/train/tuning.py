@@ -250,7 +250,7 @@ def _configuration(task: Task, plan: Plan, engine: Engine, looks: Sequence[View]
         "recompute": plan.layout.recompute,
         "engine": engine.fingerprint,
         "views": [look.to_dict() for look in looks],
-        "images": task.dataset.fingerprint(task.scan.digests),
+        "images": task.dataset.fingerprint(task.scan.digests, ordered=True),
         "classes": list(task.dataset.classes),
         "representation": str(representation),
     }
