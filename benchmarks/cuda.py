@@ -72,7 +72,7 @@ class Files(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
 
     def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
         with Image.open(self._paths[i]) as image:
-            return self._fit(image.convert("RGB")), int(self._labels[i])
+            return torch.as_tensor(self._fit(image.convert("RGB"))), int(self._labels[i])
 
 
 def plain_epoch(network: Backbone, batches: Callable[[], Iterable[tuple[torch.Tensor, torch.Tensor]]]) -> float:

@@ -23,7 +23,7 @@ from greffon.heads import LinearHead, Representation
 from greffon.images import views
 from greffon.jobs.train import FineTuning
 from greffon.progress import Silent
-from greffon.training import Samples
+from greffon.training import Samples, chosen_training
 from greffon.transfer.inductive import Layout, frozen_part, grown_on, prepare
 from greffon.transfer.transductive import ABOVE, adapt_above
 from peers.job import Answer, Stopwatch
@@ -58,6 +58,12 @@ def main() -> None:
         looks = views("standard", options.views, options.seed)
         frozen = frozen_part(network, engine, layout, looks, both, looked.digests, store=store, progress=Silent())
     recipe = replace(FineTuning().settled(labels, "auto", options.seed), epochs=options.epochs, batch=options.batch)
+    with watch.part("pace"):
+        records = frozen.source.batch(target[:4], np.zeros(len(target[:4]), np.int64))
+        steps = recipe.epochs * -(-len(source) // recipe.batch)
+        pace = chosen_training(network.above(cut), network.fingerprint, records, recipe, steps, Silent())
+        low = pace.precision == "bfloat16"
+        recipe = replace(recipe, precision="bfloat16" if low else "float32", winograd=recipe.winograd and not low)
     with watch.part("start"):
         labelled = Samples(source, labels)
         start = prepare(network, cut, frozen.source, labelled, classes, Representation("last", "mean", "standard"))

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -74,7 +74,7 @@ def test_kernels_keep_float32_whole_and_are_put_back() -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_training_twice_gives_the_same_weights(precision: str) -> None:
+def test_training_twice_gives_the_same_weights(precision: Literal["float32", "bfloat16"]) -> None:
     network, results = drawn_network(), []
     for _ in range(2):
         drawn, some, looked_at = held(network, "layer3")

@@ -44,6 +44,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "activations.store",
         "activations.fusing",
         "activations.silence",
+        "activations.kernels",
         "activations.engines",
         "activations.comparing",
         "activations.quantised",

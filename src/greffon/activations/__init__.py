@@ -13,10 +13,11 @@ from greffon.activations.engines import (
     best_precision,
     computes_bfloat16,
     make_engine,
+    run_filled,
 )
 from greffon.activations.executing import Executor, Job, LocalExecutor, Photo, digest_of, pixels_of
 from greffon.activations.kernels import steady_kernels
-from greffon.activations.plan import Candidate, Choice
+from greffon.activations.plan import Candidate, Choice, read_choice, remember
 from greffon.activations.quantised import QuantisedEngine, QuantisedGraph, cached_graph, quantise
 from greffon.activations.shelf import Key, Shelf
 from greffon.activations.silence import has_openvino
@@ -56,5 +57,8 @@ __all__ = [
     "make_engine",
     "pixels_of",
     "quantise",
+    "read_choice",
+    "remember",
+    "run_filled",
     "steady_kernels",
 ]

@@ -8,7 +8,7 @@ from typing import final
 
 import numpy as np
 
-from greffon.activations.engines import Engine, TorchEngine
+from greffon.activations.engines import Engine, TorchEngine, run_filled
 from greffon.backbones import Backbone
 
 __all__ = [
@@ -76,23 +76,13 @@ def compared(backbone: Backbone, engine: Engine, exact: Engine, images: np.ndarr
     cosines, features = [], []
     for start in range(0, len(images), some):
         part = images[start : start + some]
-        a, b = (as_float(_run_filled(one, part)) for one in (engine, exact))
+        a, b = (as_float(run_filled(one, part)) for one in (engine, exact))
         if engine.tap.kind == "pooled":
             a, b = a[:, -last:], b[:, -last:]
         cosines.append(_cosines(*(one.reshape(len(part), -1).astype(np.float64) for one in (a, b))))
         features.append([one if one.ndim == 2 else one.mean((2, 3)) for one in (a, b)])
     found, wanted = (np.concatenate(one) for one in zip(*features, strict=True))
     return Comparison(np.concatenate(cosines), found, wanted)
-
-
-def _run_filled(engine: Engine, images: np.ndarray) -> np.ndarray:
-    """Their records, in batches of the engine's size, the last one filled up as in a pass."""
-    parts = []
-    for start in range(0, len(images), engine.batch):
-        part = images[start : start + engine.batch]
-        fill = np.zeros((engine.batch - len(part), *part.shape[1:]), np.uint8)
-        parts.append(engine.run(np.concatenate([part, fill]))[: len(part)])
-    return np.concatenate(parts)
 
 
 def as_float(values: np.ndarray) -> np.ndarray:

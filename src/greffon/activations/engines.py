@@ -25,6 +25,7 @@ __all__ = [
     "computes_bfloat16",
     "kept_as",
     "make_engine",
+    "run_filled",
     "what_is_kept",
 ]
 
@@ -174,6 +175,19 @@ class PixelEngine:
 
     def run(self, images: np.ndarray) -> np.ndarray:
         return images
+
+
+def run_filled(engine: Engine, images: np.ndarray) -> np.ndarray:
+    """Run any number of images, uint8 (n, h, w, 3), in batches of the size that the engine likes, the last one filled up.
+
+    One size for all, since some networks give other last bits for other batch sizes.
+    """
+    size, parts = engine.batch, []
+    for start in range(0, len(images), size):
+        some = images[start : start + size]
+        fill = np.zeros((size - len(some), *some.shape[1:]), np.uint8)
+        parts.append(engine.run(np.concatenate([some, fill]))[: len(some)])
+    return np.concatenate(parts)
 
 
 def kept_as(values: torch.Tensor, keep: str, tap: Tap) -> np.ndarray:

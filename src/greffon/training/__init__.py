@@ -6,6 +6,7 @@ from greffon.training.finder import RateCurve, find_rate
 from greffon.training.grown import Grown
 from greffon.training.judging import Keep, TargetRow, judge_target
 from greffon.training.loop import fit
+from greffon.training.pace import chosen_training
 from greffon.training.recipe import Recipe
 from greffon.training.source import FirstViews, RecomputedViews, Source, StoredViews, as_tensor
 from greffon.training.values import EpochRow, Samples, Trained, class_weights
@@ -31,6 +32,7 @@ __all__ = [
     "WinogradConv2d",
     "as_tensor",
     "can_be_winograd",
+    "chosen_training",
     "class_weights",
     "find_rate",
     "fit",

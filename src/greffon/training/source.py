@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from greffon.activations import Activations, Engine, Photo, pixels_of
+from greffon.activations import Activations, Engine, Photo, pixels_of, run_filled
 from greffon.errors import OptionError
 from greffon.images import Preprocess, View
 
@@ -126,9 +126,4 @@ class RecomputedViews:
                 for i, v in zip(positions, views, strict=True)
             ]
         )
-        size, parts = self._engine.batch, []
-        for start in range(0, len(images), size):
-            some = images[start : start + size]
-            fill = np.zeros((size - len(some), *some.shape[1:]), np.uint8)
-            parts.append(self._engine.run(np.concatenate([some, fill]))[: len(some)])
-        return as_tensor(np.concatenate(parts), self._preprocess)
+        return as_tensor(run_filled(self._engine, images), self._preprocess)

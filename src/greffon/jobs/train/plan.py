@@ -95,6 +95,8 @@ class Plan:
         What was changed of the wishes, or "".
     found
         Of a search for hyperparameters, that has ended: recipe and layout are what it found. None where there was none.
+    training
+        What the recipe's precision was chosen from; None where it was given.
     """
 
     wanted: Layout
@@ -104,6 +106,7 @@ class Plan:
     costs: Costs
     why: str = ""
     found: Found | None = None
+    training: Choice | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -115,6 +118,7 @@ class Plan:
             "costs": self.costs.to_dict(),
             "why": self.why,
             "search": self.found.to_dict() if self.found else None,
+            "training": self.training.to_dict() if self.training else None,
         }
 
     @classmethod
@@ -125,7 +129,9 @@ class Plan:
             known = values.get("search")  # which plans had not, before there was a search
             found = Found.from_dict(known) if known is not None else None
             engine, recipe = Choice.from_dict(values["engine"]), Recipe.from_dict(values["recipe"])
-            return cls(wanted, layout, engine, recipe, costs, str(values["why"]), found)
+            chosen = values.get("training")
+            training = Choice.from_dict(chosen) if chosen is not None else None
+            return cls(wanted, layout, engine, recipe, costs, str(values["why"]), found, training)
         except (KeyError, TypeError, ValueError) as error:
             raise OptionError(f"the plan of a run is damaged ({type(error).__name__}: {str(error)[:160]})") from error
 

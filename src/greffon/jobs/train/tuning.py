@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from greffon.activations import Engine, QuantisedEngine, pixels_of
+from greffon.activations import Engine, QuantisedEngine, pixels_of, run_filled
 from greffon.errors import ImageError, OptionError
 from greffon.heads import Normaliser, Representation
 from greffon.images import View, views
@@ -19,7 +20,7 @@ from greffon.jobs.train.plan import PLAN_FILE, Plan, read_plan
 from greffon.jobs.train.searching import engine_at, find_hyperparameters
 from greffon.jobs.train.wishes import FineTuning
 from greffon.model import Model, feature_widths, write_json
-from greffon.training import Recipe
+from greffon.training import Recipe, as_tensor, chosen_training
 from greffon.transfer.inductive import (
     Layout,
     Start,
@@ -204,14 +205,21 @@ def _planned(
             settled = adopt(settled, before)
         return replace(earlier, recipe=settled), engine
     engine, choice = engine_at(task, wanted, training, others)
-    image = _an_image(task)
-    below = time_pass(engine, network, image)
+    images = _some_images(task)
+    below = time_pass(engine, network, images[0])
+    training_choice = None
+    if wishes.training_precision == "auto" and wishes.winograd == "auto":
+        steps = recipe.epochs * math.ceil(training / recipe.batch)
+        records = as_tensor(run_filled(engine, images), network.preprocess)
+        training_choice = chosen_training(network.above(cut), network.fingerprint, records, recipe, steps, task.progress)
+        low = training_choice.precision == "bfloat16"
+        recipe = replace(recipe, precision="bfloat16" if low else "float32", winograd=recipe.winograd and not low)
     above = time_training(grown_on(network, _blank(network, cut, representation, len(dataset.classes)), recipe), network, cut, recipe)
     layout, why = within_budget(network, wanted, wishes.cache_budget, training, others, val, below, above, recipe)
     if layout.cut != cut:
         engine, choice = engine_at(task, layout, training, others)
     costs = estimate(network, layout, training, others, val, below, above, recipe)
-    return Plan(wanted, layout, choice, recipe, costs, why), engine
+    return Plan(wanted, layout, choice, recipe, costs, why, training=training_choice), engine
 
 
 def _must_be_the_same(wanted: Layout, before: Layout) -> None:
@@ -224,13 +232,19 @@ def _must_be_the_same(wanted: Layout, before: Layout) -> None:
                               hint=f"Give {option} {then}, or start without --resume and --plan.")  # fmt: skip
 
 
-def _an_image(task: Task) -> np.ndarray:
+def _some_images(task: Task, most: int = 4) -> np.ndarray:
+    """The first images that can be read, uint8 (k, h, w, 3)."""
+    found: list[np.ndarray] = []
     for i in task.learned():
         try:
-            return pixels_of(task.dataset.paths[i], task.network.preprocess)
+            found.append(pixels_of(task.dataset.paths[i], task.network.preprocess))
         except ImageError:
             continue
-    raise OptionError(f"{task.dataset.root}: there is no readable image to train on")
+        if len(found) == most:
+            break
+    if not found:
+        raise OptionError(f"{task.dataset.root}: there is no readable image to train on")
+    return np.stack(found)
 
 
 def _blank(network: Any, cut: str, representation: Representation, classes: int) -> Start:

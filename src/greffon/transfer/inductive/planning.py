@@ -239,18 +239,21 @@ def time_training(grown: Grown, network: Backbone, cut: str, recipe: Recipe, ima
 
     from greffon.training import winograd_convolutions
 
-    trial = copy.deepcopy(grown).to(memory_format=torch.channels_last).requires_grad_(True)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    trial = copy.deepcopy(grown).to(device).to(memory_format=torch.channels_last).requires_grad_(True)
     if recipe.winograd:
         winograd_convolutions(trial.span)
     images = images or min(recipe.batch, 32)
     shape = record_shape(network, cut)
     c, h, w = shape if network.position(cut) else (3, *shape[:2])
-    x = torch.ones(images, c, h, w).contiguous(memory_format=torch.channels_last)
+    x = torch.ones(images, c, h, w, device=device).contiguous(memory_format=torch.channels_last)
     trial.eval()  # BatchNorm of one repeated image has nothing to learn
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            trial(x).float().square().mean().backward()
+        with torch.autocast(device, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+            loss = trial(x).float().square().mean()
+        loss.backward()
+        loss.item()  # a graphics processor is waited for
 
     adds = 3 * sum(_multiply_adds(network)[network.position(cut) :])
     return adds * images / _seconds(step)
