@@ -67,10 +67,11 @@ def truth(path: Path | str) -> str:
 
 def filled(table: Path, to: Path, count: int = 1000) -> Path:
     """What a person makes of ``suggestions.csv``: the first labels filled in, the others left empty."""
+    known = rows(table)
     with to.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, ("path", "label", "rank", "why"))
         writer.writeheader()
-        writer.writerows(row | {"label": truth(row["path"]) if i < count else ""} for i, row in enumerate(rows(table)))
+        writer.writerows(row | {"label": truth(row["path"]) if i < count else ""} for i, row in enumerate(known))
     return to
 
 
