@@ -72,7 +72,7 @@ SKADA := benchmarks/.venv-skada
 # greffon and other tools turn by turn: few photos for a look, and the counts of the table, which take hours.
 SIDE := $(BIN)/python benchmarks/side_by_side.py
 
-.PHONY: bench-pass bench-memory bench-accuracy bench-finetune bench-table bench-gain bench-label \
+.PHONY: bench-pass bench-memory bench-accuracy bench-finetune bench-table bench-gain bench-label bench-suggest \
 	bench-adaptation bench-adaptation-speed
 
 bench-pass: $(READY) ## the frozen pass against the bare network
@@ -105,6 +105,11 @@ bench-gain: $(READY) ## fine-tuning against feature extraction in five folds; ho
 bench-label: $(READY) ## labels from a few labelled photos, against what is learned from the few alone
 	@$(BIN)/python benchmarks/labelling.py $(DATA)/flowers $(DATA)/trash $(DATA)/cats_dogs $(DATA)/photo_art/photo \
 		$(DATA)/photo_art/art_painting $(DATA)/weather $(DATA)/vehicles
+
+bench-suggest: $(READY) ## photos worth labelling first, against as many at random and against published ways to choose
+	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/suggesting.py $(DATA)/trash $(DATA)/flowers $(DATA)/photo_art/photo \
+		$(DATA)/photo_art/art_painting $(DATA)/cats_dogs $(DATA)/weather $(DATA)/vehicles \
+		--rivals typiclust,probcover,coreset,margin,badge,dropquery --processes $(WORKERS)
 
 PHOTO := $(DATA)/photo_art/photo
 ART := $(DATA)/photo_art/art_painting

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from greffon.jobs.label import label
     from greffon.jobs.predict import predict
     from greffon.jobs.probe import probe
+    from greffon.jobs.suggest import suggest
     from greffon.jobs.train import train
     from greffon.jobs.weights import export_weights, import_weights, list_weights, show_weights, verify_weights
     from greffon.model import Model, load_model, save_model
@@ -43,6 +44,7 @@ __all__ = [
     "probe",
     "save_model",
     "show_weights",
+    "suggest",
     "train",
     "verify_weights",
 ]
@@ -68,6 +70,7 @@ _HOMES = {
     "probe": "greffon.jobs.probe",
     "save_model": "greffon.model",
     "show_weights": "greffon.jobs.weights",
+    "suggest": "greffon.jobs.suggest",
     "train": "greffon.jobs.train",
     "verify_weights": "greffon.jobs.weights",
 }

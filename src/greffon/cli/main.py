@@ -25,6 +25,7 @@ from greffon.cli.options import (
     ViewsOption,
     WeightsOption,
 )
+from greffon.cli.suggesting import suggest
 from greffon.cli.terminal import listener
 from greffon.cli.transductive import adapt, label
 from greffon.cli.weights import weights as weights_app
@@ -45,6 +46,7 @@ __all__ = [
     "main",
     "predict",
     "probe",
+    "suggest",
     "train",
     "views",
 ]
@@ -63,6 +65,7 @@ app.add_typer(weights_app, name="weights")
 app.command()(train)
 app.command()(adapt)
 app.command()(label)
+app.command()(suggest)
 
 
 @app.command()

@@ -12,6 +12,7 @@ from greffon.report.results import (
     write_results,
     write_table,
 )
+from greffon.report.suggestions import suggestions_page, suggestions_sheet
 
 __all__ = [
     "adaptation_report",
@@ -26,6 +27,8 @@ __all__ = [
     "plot_domains",
     "plot_search",
     "rate_finder",
+    "suggestions_page",
+    "suggestions_sheet",
     "train_report",
     "write_results",
     "write_table",
