@@ -1,0 +1,111 @@
+"""Probable label errors: confident learning, on probabilities out of fold.
+
+Northcutt, Jiang and Chuang (2021), Confident Learning: Estimating Uncertainty in Dataset Labels, J. Artif. Intell. Res. 70,
+1373-1411. Written anew from the article.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+
+__all__ = ["Suspects", "confident_joint", "find_suspects", "suspicion"]
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Suspects:
+    """What is thought of the labels of n images.
+
+    Parameters
+    ----------
+    suspicion
+        float64 (n,): from 0 to 1, the higher the more probably wrong; NaN where nothing can be said.
+    suggested
+        int64 (n,): the most probable class.
+    confident
+        bool (n,): whether confident learning counts the image as another class than its label.
+    joint
+        int64 (c, c): row, the given label; column, the class that the image is counted as.
+    estimated
+        How many labels are wrong in all, estimated from ``joint``.
+    """
+
+    suspicion: np.ndarray
+    suggested: np.ndarray
+    confident: np.ndarray
+    joint: np.ndarray
+    estimated: float
+
+
+def suspicion(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Half of one less the normalised margin: (1 - p(label) + the largest p(other)) / 2, float64 (n,), from 0 to 1.
+
+    The margin p(label) - max p(other) ranks label errors in Northcutt et al. (2021), section 3.3.
+
+    Parameters
+    ----------
+    probabilities
+        float64 (n, c), rows of which sum to 1; out of fold.
+    labels
+        int64 (n,).
+    """
+    rows = np.arange(len(labels))
+    others = probabilities.copy()
+    others[rows, labels] = -np.inf
+    return (1 - probabilities[rows, labels] + others.max(1)) / 2
+
+
+def confident_joint(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The counts of the confident joint, int64 (c, c), and the class that each image is counted as, int64 (n,), or -1.
+
+    Equation 1 of Northcutt et al. (2021): an image counts as the class j of the largest probability among those whose
+    probability is at least t_j, the mean of p(j) over the images labelled j. A class without images has no threshold.
+
+    Parameters
+    ----------
+    probabilities, labels
+        See ``suspicion``.
+    """
+    n, c = probabilities.shape
+    thresholds = np.full(c, np.inf)
+    for j in range(c):
+        own = probabilities[labels == j, j]
+        if len(own):
+            thresholds[j] = own.mean()
+    # A rounding of the mean shall not put an image below its own threshold where all are equal.
+    above = probabilities >= thresholds - 1e-12
+    counted = np.where(above.any(1), np.where(above, probabilities, -1.0).argmax(1), -1)
+    joint = np.zeros((c, c), np.int64)
+    sure = counted >= 0
+    np.add.at(joint, (labels[sure], counted[sure]), 1)
+    return joint, counted
+
+
+def find_suspects(probabilities: np.ndarray, labels: np.ndarray, judged: np.ndarray) -> Suspects:
+    """Rank labels by how probably they are wrong.
+
+    Parameters
+    ----------
+    probabilities
+        float64 (n, c), out of fold.
+    labels
+        int64 (n,), -1 where there is none.
+    judged
+        bool (n,): the images whose labels are asked about; their labels are at least 0.
+    """
+    n, c = probabilities.shape
+    asked = np.flatnonzero(judged)
+    p, y = probabilities[asked], labels[asked]
+    doubt, confident = np.full(n, np.nan), np.zeros(n, bool)
+    joint, counted = confident_joint(p, y)
+    if len(asked) and c > 1:
+        doubt[asked] = suspicion(p, y)
+        confident[asked] = (counted >= 0) & (counted != y)
+    rows = joint.sum(1)
+    # Equation 3: every row is scaled to the number of images with its label.
+    images = np.bincount(y, minlength=c)
+    wrong = (rows - np.diag(joint)) / np.maximum(rows, 1) * images
+    return Suspects(doubt, probabilities.argmax(1), confident, joint, float(wrong.sum()))
