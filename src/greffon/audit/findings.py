@@ -24,21 +24,21 @@ KINDS: Mapping[str, Kind] = {
     "unreadable": Kind("files that cannot be read", "Take them out, or get them anew."),
     "duplicate-across-classes": Kind("the same file in several classes", "Decide which class is right. Training leaves all of them out."),
     "near-duplicate-across-classes": Kind("nearly the same photo in several classes", "One of the labels is wrong: decide which."),
-    "duplicate-across-splits": Kind("the same file in several splits", "A photo that was learned is no test. Keep it in one split."),
-    "near-duplicate-across-splits": Kind("nearly the same photo in several splits", "A photo that was learned is no test. Keep it in one split."),
+    "duplicate-across-splits": Kind("the same file in several splits", "What was learned is no test. Keep it in one split."),
+    "near-duplicate-across-splits": Kind("nearly the same photo in several splits", "What was learned is no test. Keep it in one split."),
     "label-error": Kind("probable label errors", "Look at each: is it the class of its folder, or the suggested one?"),
-    "shortcut": Kind("signs of a shortcut", "A model may learn this instead of what is to be seen. Take photos of every class in the same way."),
-    "confused-classes": Kind("classes that are hard to tell apart", "Join them, say more clearly what belongs where, or get better photos."),
+    "shortcut": Kind("signs of a shortcut", "A model may learn this, not what is to be seen. Take all classes in the same way."),
+    "confused-classes": Kind("classes that are hard to tell apart", "Join them, or say more clearly what belongs where."),
     "few-images": Kind("classes with too few photos", "Add photos, or leave the class out."),
-    "imbalance": Kind("unequal classes", "Training weighs the classes evenly by itself; more photos of the small ones are better."),
+    "imbalance": Kind("unequal classes", "Training weighs the classes evenly; more photos of the small ones are better."),
     "small-images": Kind("small photos", "The network sees them enlarged. Larger originals would show more."),
     "duplicate": Kind("further copies of a file", "Training uses each content once: they do no harm, and bring nothing."),
-    "near-duplicate": Kind("nearly the same photos", "Training keeps them on one side of the split. They count for less than different photos."),
+    "near-duplicate": Kind("nearly the same photos", "Training keeps them on one side of the split. They count for less than others."),
     "outlier": Kind("photos unlike all others", "Look whether they belong here."),
     "odd-size": Kind("photos of unusual size or shape", "Look whether they are icons, panoramas or cut wrongly."),
-    "greyscale": Kind("greyscale photos among colour ones", "Look whether they belong here; a class with many of them may be learned by that."),
-    "colour": Kind("colour photos among greyscale ones", "Look whether they belong here; a class with many of them may be learned by that."),
-}  # fmt: skip
+    "greyscale": Kind("greyscale photos among colour ones", "Look whether they belong here; their class may be learned by that."),
+    "colour": Kind("colour photos among greyscale ones", "Look whether they belong here; their class may be learned by that."),
+}
 
 
 @final

@@ -69,7 +69,7 @@ def confident_joint(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.n
     probabilities, labels
         See ``suspicion``.
     """
-    n, c = probabilities.shape
+    c = probabilities.shape[1]
     thresholds = np.full(c, np.inf)
     for j in range(c):
         own = probabilities[labels == j, j]

@@ -74,14 +74,14 @@ def colour_findings(contents: Contents) -> Iterator[Finding]:
     if not len(grey) or grey.all() or not grey.any():
         return
     share = float(grey.mean())
-    rare, kind = (grey, "greyscale") if share <= 0.5 else (~grey, "colour")
+    rare, kind, what = (grey, "greyscale", "greyscale") if share <= 0.5 else (~grey, "colour", "in colour")
     if rare.mean() > 0.2:
         return
     files = contents.files()
     for i in np.flatnonzero(rare):
         for file in files[int(i)]:
             yield Finding(kind, contents.dataset.paths[file], _class(contents, file), "", float(1 - rare.mean()),
-                          f"{'greyscale' if kind == 'greyscale' else 'in colour'}, as {int(rare.sum())} of {len(rare)} photos are")  # fmt: skip
+                          f"{what}, as {int(rare.sum())} of {len(rare)} photos are")  # fmt: skip
 
 
 def class_findings(contents: Contents, groups: np.ndarray) -> Iterator[Finding]:
@@ -96,7 +96,8 @@ def class_findings(contents: Contents, groups: np.ndarray) -> Iterator[Finding]:
     if len(present) > 1 and max(present) >= _UNEQUAL * min(present):
         most, least = classes[int(np.argmax(counts))], classes[counts.index(min(present))]
         yield Finding("imbalance", None, least, "", 1 - min(present) / max(present),
-                      f"{most} has {max(present)} different photos, {least} has {min(present)}: {max(present) / min(present):.1f} times as many")  # fmt: skip
+                      f"{most} has {max(present)} different photos, {least} has {min(present)}:"
+                      f" {max(present) / min(present):.1f} times as many")  # fmt: skip
 
 
 def _class(contents: Contents, file: int) -> str:

@@ -15,7 +15,6 @@ from typing import final
 
 import numpy as np
 
-from greffon.audit.contents import Contents
 from greffon.audit.findings import Finding
 from greffon.audit.oddities import is_grey
 from greffon.audit.separating import informedness

@@ -15,9 +15,11 @@ from typing import Annotated
 
 import typer
 
+from greffon.cli.auditing import audit
 from greffon.cli.inductive import compare, probe, train
 from greffon.cli.options import (
     BackboneOption,
+    ExcludeOption,
     JsonOption,
     PrecisionOption,
     QuietOption,
@@ -34,6 +36,7 @@ from greffon.settings import cache_root
 __all__ = [
     "adapt",
     "app",
+    "audit",
     "backbones",
     "cache",
     "classify",
@@ -63,6 +66,7 @@ app.add_typer(weights_app, name="weights")
 app.command()(train)
 app.command()(adapt)
 app.command()(label)
+app.command()(audit)
 
 
 @app.command()
@@ -151,6 +155,7 @@ def evaluate(
         str, typer.Option(help="exact: in float32, telling what the training's precision changes; or bfloat16.")
     ] = "",
     views: ViewsOption = 1,
+    exclude: ExcludeOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Measure a model on labelled photos that it has not seen.
@@ -162,7 +167,7 @@ def evaluate(
     from greffon.jobs.evaluate import evaluate as job
 
     with listener(quiet) as progress:
-        result = job(model, data, precision=precision, views=views, progress=progress)
+        result = job(model, data, precision=precision, views=views, exclude=exclude, progress=progress)
     if as_json:
         unreadable = [{"path": str(path), "reason": reason} for path, reason in result.unreadable]
         figures = {**result.evaluation.to_dict(), "views": views, "unreadable": unreadable}
@@ -188,6 +193,7 @@ def embed(
     stages: Annotated[str, typer.Option(help="last or all.")] = "last",
     pool: Annotated[str, typer.Option(help="mean, max, mean+max or flatten.")] = "mean",
     precision: PrecisionOption = "auto",
+    exclude: ExcludeOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Write the features of photos to a Parquet file.
@@ -198,7 +204,7 @@ def embed(
 
     with listener(quiet) as progress:
         result = job(data, out=out, backbone=backbone, weights=weights, size=size, stages=stages, pool=pool,
-                     precision=precision, progress=progress)  # fmt: skip
+                     precision=precision, exclude=exclude, progress=progress)  # fmt: skip
     print(f"{result.file}: {result.images} rows of {result.features} features")
 
 

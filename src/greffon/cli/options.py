@@ -9,6 +9,7 @@ import typer
 
 __all__ = [
     "BackboneOption",
+    "ExcludeOption",
     "FoldsOption",
     "JsonOption",
     "PrecisionOption",
@@ -27,6 +28,9 @@ SizeOption = Annotated[
 PrecisionOption = Annotated[str, typer.Option(help="Of the frozen part: auto, int8, bfloat16 or float32.")]
 ViewsOption = Annotated[
     int, typer.Option(min=1, max=64, help="Average over so many views of each photo: itself, mirrored, crops.")
+]
+ExcludeOption = Annotated[
+    Path | None, typer.Option(help="A list of files to leave out: exclude.csv of audit --fix quarantine.")
 ]
 FoldsOption = Annotated[int, typer.Option(help="Of the cross-validation; every class needs as many images.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="The same seed gives the same folds.")]

@@ -9,7 +9,7 @@ from typing import final
 import numpy as np
 
 from greffon.activations import Store
-from greffon.datasets import Dataset, read_dataset, scan
+from greffon.datasets import Dataset, read_dataset, scan, without_excluded
 from greffon.errors import DataError
 from greffon.evaluation import Evaluation, evaluate_probabilities
 from greffon.model import Model, Prediction, load_model
@@ -58,6 +58,7 @@ def evaluate(
     *,
     precision: str = "",
     views: int = 1,
+    exclude: Path | str | None = None,
     store: Store | None = None,
     progress: Progress | None = None,
 ) -> EvaluateResult:
@@ -73,6 +74,8 @@ def evaluate(
         Of the frozen part instead of the training's. ``"exact"`` is float32, and tells what the training's changes.
     views
         As for ``predict``.
+    exclude
+        A list of files that are left out; see ``without_excluded``.
 
     Raises
     ------
@@ -80,7 +83,7 @@ def evaluate(
     """
     listener = progress or Silent()
     kept = store or Store()
-    dataset = read_dataset(data)
+    dataset = without_excluded(read_dataset(data), exclude)
     if "test" in dataset.splits:
         dataset = dataset.take(dataset.where("test"))
         listener.say(f"evaluating on the test split: {len(dataset)} images")

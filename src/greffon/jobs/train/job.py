@@ -11,7 +11,7 @@ from typing import Any, final
 import numpy as np
 
 from greffon.activations import Choice, Store
-from greffon.datasets import SPLITS, Dataset, Scan, read_dataset, scan, split
+from greffon.datasets import SPLITS, Dataset, Scan, read_dataset, scan, split, without_excluded
 from greffon.errors import DataError, OptionError
 from greffon.evaluation import Evaluation, evaluate_probabilities
 from greffon.heads import HEADS
@@ -72,6 +72,7 @@ def train(
     tuning: FineTuning | None = None,
     resume: bool = False,
     plan: Path | None = None,
+    exclude: Path | str | None = None,
     store: Store | None = None,
     progress: Progress | None = None,
 ) -> TrainResult:
@@ -113,6 +114,8 @@ def train(
         Go on with an interrupted fine-tuning in the folder ``out``: it ends as if it had not been interrupted.
     plan
         Of an earlier fine-tuning: what the clock decided there (engine, views, cut) is done again.
+    exclude
+        A list of files that are left out, such as ``audit(fix="quarantine")`` writes; see ``without_excluded``.
     store
         Where activations are kept, by default greffon's cache.
 
@@ -151,7 +154,7 @@ def train(
     network = load_any_backbone(backbone, weights=weights, size=size, progress=listener)
     if unfreeze != "auto":
         network.position(unfreeze)  # a stage that is not there is told before the images are looked at
-    looked = scan(read_dataset(data), book=kept, progress=listener)
+    looked = scan(without_excluded(read_dataset(data), exclude), book=kept, progress=listener)
     looked.tell(listener)
     dataset = split(looked.dataset.without_empty_classes(), looked.groups, fractions=fractions, seed=seed)
     _tell_rare(dataset, listener)

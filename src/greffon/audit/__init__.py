@@ -1,0 +1,41 @@
+"""Faults of the data: what a person should look at before a model is trained on it."""
+
+from greffon.audit.auditing import Audit, Labelling, audit_contents, label_findings
+from greffon.audit.contents import Contents, by_content
+from greffon.audit.copies import CopySet, copy_findings, find_copies
+from greffon.audit.findings import KINDS, Finding, Kind
+from greffon.audit.labels import Suspects, confident_joint, find_suspects, suspicion
+from greffon.audit.oddities import is_grey, robust_scores
+from greffon.audit.predicting import Guesses, guess_out_of_fold
+from greffon.audit.separating import ClassPair, informedness, separations
+from greffon.audit.shortcuts import CUES, Cue, cues_of, measure_cues
+
+__all__ = [
+    "CUES",
+    "KINDS",
+    "Audit",
+    "ClassPair",
+    "Contents",
+    "CopySet",
+    "Cue",
+    "Finding",
+    "Guesses",
+    "Kind",
+    "Labelling",
+    "Suspects",
+    "audit_contents",
+    "by_content",
+    "confident_joint",
+    "copy_findings",
+    "cues_of",
+    "find_copies",
+    "find_suspects",
+    "guess_out_of_fold",
+    "informedness",
+    "is_grey",
+    "label_findings",
+    "measure_cues",
+    "robust_scores",
+    "separations",
+    "suspicion",
+]
