@@ -4,7 +4,7 @@ from greffon.audit.auditing import Audit, Labelling, audit_contents, label_findi
 from greffon.audit.contents import Contents, by_content
 from greffon.audit.copies import CopySet, copy_findings, find_copies
 from greffon.audit.findings import KINDS, Finding, Kind
-from greffon.audit.labels import Suspects, confident_joint, find_suspects, suspicion
+from greffon.audit.labels import Suspects, confident_joint, find_suspects, is_sure, suspicion
 from greffon.audit.oddities import is_grey, robust_scores
 from greffon.audit.predicting import Guesses, guess_out_of_fold
 from greffon.audit.separating import ClassPair, informedness, separations
@@ -33,6 +33,7 @@ __all__ = [
     "guess_out_of_fold",
     "informedness",
     "is_grey",
+    "is_sure",
     "label_findings",
     "measure_cues",
     "robust_scores",

@@ -13,7 +13,7 @@ import numpy as np
 from greffon.audit.contents import Contents
 from greffon.audit.copies import CopySet, copy_findings, find_copies
 from greffon.audit.findings import KINDS, Finding
-from greffon.audit.labels import Suspects, find_suspects
+from greffon.audit.labels import Suspects, find_suspects, is_sure
 from greffon.audit.oddities import class_findings, colour_findings, size_findings, unreadable_findings
 from greffon.audit.predicting import Guesses, guess_out_of_fold
 from greffon.audit.separating import ClassPair, confused_findings, separations
@@ -28,8 +28,6 @@ __all__ = ["Audit", "Labelling", "audit_contents", "label_findings"]
 _LOOK = Representation("last", "mean", "sqrt-l2")
 #: Neighbours of each photo that are compared.
 _NEIGHBOURS = 10
-#: A label is surely enough wrong to be excluded, if the suspicion of a confident suspect reaches this.
-_SURE = 0.95
 
 
 @final
@@ -163,7 +161,7 @@ def audit_contents(
 def label_findings(contents: Contents, labelling: Labelling) -> Iterator[Finding]:
     """A finding for every file whose label is less probable than another; those that are surely wrong are to be excluded."""
     suspects, p = labelling.suspects, labelling.guesses.probabilities
-    classes, files = contents.dataset.classes, contents.files()
+    classes, files, sure = contents.dataset.classes, contents.files(), is_sure(suspects)
     for i in np.flatnonzero(np.nan_to_num(suspects.suspicion) > 0.5):
         own, other = int(contents.labels[i]), int(suspects.suggested[i])
         for file in files[int(i)]:
@@ -174,7 +172,7 @@ def label_findings(contents: Contents, labelling: Labelling) -> Iterator[Finding
                 suggested=classes[other],
                 score=float(suspects.suspicion[i]),
                 reason=f"out of fold {classes[own]} has {100 * p[i, own]:.1f} %, {classes[other]} {100 * p[i, other]:.1f} %",
-                exclude=bool(suspects.confident[i]) and float(suspects.suspicion[i]) >= _SURE,
+                exclude=bool(sure[i]),
             )
 
 

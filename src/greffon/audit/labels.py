@@ -11,7 +11,11 @@ from typing import final
 
 import numpy as np
 
-__all__ = ["Suspects", "confident_joint", "find_suspects", "suspicion"]
+__all__ = ["Suspects", "confident_joint", "find_suspects", "is_sure", "suspicion"]
+
+
+#: The suspicion from which a label counts as surely enough wrong for its photo to be left out.
+_SURE = 0.95
 
 
 @final
@@ -109,3 +113,8 @@ def find_suspects(probabilities: np.ndarray, labels: np.ndarray, judged: np.ndar
     images = np.bincount(y, minlength=c)
     wrong = (rows - np.diag(joint)) / np.maximum(rows, 1) * images
     return Suspects(doubt, probabilities.argmax(1), confident, joint, float(wrong.sum()))
+
+
+def is_sure(suspects: Suspects) -> np.ndarray:
+    """Whether each label is surely enough wrong for its photo to be left out, bool (n,): few of these are right after all."""
+    return suspects.confident & (np.nan_to_num(suspects.suspicion) >= _SURE)
