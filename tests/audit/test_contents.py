@@ -139,9 +139,9 @@ def test_grey_among_colour_and_the_other_way_round(tmp_path: Path) -> None:
 
 def test_few_and_unequal(tmp_path: Path) -> None:
     contents = looked_at(write_classes(tmp_path, {"many": 24, "few": 7, "one": 1}))
-    found = list(class_findings(contents, np.arange(len(contents))))
+    found = list(class_findings(contents.dataset.classes, contents.labels, np.arange(len(contents))))
     assert [(one.kind, one.label) for one in found] == [("few-images", "few"), ("few-images", "one"), ("imbalance", "one")]
     assert found[1].reason.startswith("1 different photo;")
     assert "many has 24 different photos, one has 1: 24.0 times as many" in found[2].reason
     together = np.where(contents.labels == contents.dataset.classes.index("many"), 0, np.arange(len(contents)))
-    assert "few has 7" in list(class_findings(contents, together))[-1].reason, "near-duplicates count once"
+    assert "few has 7" in list(class_findings(contents.dataset.classes, contents.labels, together))[-1].reason, "near-duplicates count once"

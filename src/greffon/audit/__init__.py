@@ -1,6 +1,6 @@
 """Faults of the data: what a person should look at before a model is trained on it."""
 
-from greffon.audit.auditing import Audit, Labelling, audit_contents, label_findings
+from greffon.audit.auditing import Audit, Labelling, audit_contents, in_order, label_findings
 from greffon.audit.contents import Contents, by_content
 from greffon.audit.copies import CopySet, copy_findings, find_copies
 from greffon.audit.findings import KINDS, Finding, Kind
@@ -9,6 +9,7 @@ from greffon.audit.oddities import is_grey, robust_scores
 from greffon.audit.predicting import Guesses, guess_out_of_fold
 from greffon.audit.separating import ClassPair, informedness, separations
 from greffon.audit.shortcuts import CUES, Cue, cues_of, measure_cues
+from greffon.audit.training import audit_training
 
 __all__ = [
     "CUES",
@@ -24,6 +25,7 @@ __all__ = [
     "Labelling",
     "Suspects",
     "audit_contents",
+    "audit_training",
     "by_content",
     "confident_joint",
     "copy_findings",
@@ -31,6 +33,7 @@ __all__ = [
     "find_copies",
     "find_suspects",
     "guess_out_of_fold",
+    "in_order",
     "informedness",
     "is_grey",
     "is_sure",

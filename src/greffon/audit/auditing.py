@@ -22,7 +22,7 @@ from greffon.heads import Normaliser, Representation
 from greffon.progress import Progress
 from greffon.transfer.unsupervised import Outliers, SmallPictures, near_duplicates, nearest, outliers
 
-__all__ = ["Audit", "Labelling", "audit_contents", "label_findings"]
+__all__ = ["Audit", "Labelling", "audit_contents", "in_order", "label_findings"]
 
 #: What neighbours are looked for by. No label has a part in it.
 _LOOK = Representation("last", "mean", "sqrt-l2")
@@ -145,22 +145,25 @@ def audit_contents(
     found = [
         *unreadable_findings(contents, failed),
         *copy_findings(contents, copies, probabilities, root),
-        *(label_findings(contents, labelling) if labelling else ()),
+        *(label_findings(contents, labelling.suspects, labelling.guesses.probabilities) if labelling else ()),
         *shortcut_findings(told, classes),
         *(confused_findings(labelling.pairs, classes) if labelling else ()),
-        *(class_findings(contents, together) if classes else ()),
+        *class_findings(classes, contents.labels, together),
         *size_findings(contents),
         *colour_findings(contents),
         *_outlier_findings(contents, strange, read),
     ]
-    order = {kind: number for number, kind in enumerate(KINDS)}
-    found.sort(key=lambda one: (order[one.kind], -one.score))  # a stable sort: what is equal stays in the order of the files
-    return Audit(contents, tuple(found), copies, labelling, strange, told, tuple(_notes(contents, labelling)))
+    return Audit(contents, in_order(found), copies, labelling, strange, told, tuple(_notes(contents, labelling)))
 
 
-def label_findings(contents: Contents, labelling: Labelling) -> Iterator[Finding]:
-    """A finding for every file whose label is less probable than another; those that are surely wrong are to be excluded."""
-    suspects, p = labelling.suspects, labelling.guesses.probabilities
+def label_findings(contents: Contents, suspects: Suspects, probabilities: np.ndarray) -> Iterator[Finding]:
+    """A finding for every file whose label is less probable than another; those that are surely wrong are to be excluded.
+
+    Parameters
+    ----------
+    suspects, probabilities
+        Of every content; float64 (m, c), out of fold.
+    """
     classes, files, sure = contents.dataset.classes, contents.files(), is_sure(suspects)
     for i in np.flatnonzero(np.nan_to_num(suspects.suspicion) > 0.5):
         own, other = int(contents.labels[i]), int(suspects.suggested[i])
@@ -171,9 +174,16 @@ def label_findings(contents: Contents, labelling: Labelling) -> Iterator[Finding
                 label=classes[own],
                 suggested=classes[other],
                 score=float(suspects.suspicion[i]),
-                reason=f"out of fold {classes[own]} has {100 * p[i, own]:.1f} %, {classes[other]} {100 * p[i, other]:.1f} %",
+                reason=f"out of fold {classes[own]} has {100 * probabilities[i, own]:.1f} %,"
+                f" {classes[other]} {100 * probabilities[i, other]:.1f} %",
                 exclude=bool(sure[i]),
             )
+
+
+def in_order(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """In the order of ``KINDS``, within a kind the gravest first; what is equal stays in its order."""
+    order = {kind: number for number, kind in enumerate(KINDS)}
+    return tuple(sorted(findings, key=lambda one: (order[one.kind], -one.score)))
 
 
 def _labelling(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
+
+from greffon.datasets import path_in_table
 
 __all__ = ["KINDS", "Finding", "Kind"]
 
@@ -69,3 +71,15 @@ class Finding:
     score: float
     reason: str
     exclude: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values: the columns of ``audit.csv``, and whether it is to be excluded."""
+        return {
+            "path": path_in_table(self.path) if self.path is not None else None,
+            "finding": self.kind,
+            "class": self.label,
+            "suggested": self.suggested,
+            "score": round(self.score, 6),
+            "reason": self.reason,
+            "exclude": self.exclude,
+        }

@@ -84,10 +84,9 @@ def colour_findings(contents: Contents) -> Iterator[Finding]:
                           f"{what}, as {int(rare.sum())} of {len(rare)} photos are")  # fmt: skip
 
 
-def class_findings(contents: Contents, groups: np.ndarray) -> Iterator[Finding]:
-    """Classes with few photos, and classes of very different sizes; near-duplicates (``groups``) count once."""
-    classes = contents.dataset.classes
-    counts = [len(np.unique(groups[contents.labels == c])) for c in range(len(classes))]
+def class_findings(classes: Sequence[str], labels: np.ndarray, groups: np.ndarray) -> Iterator[Finding]:
+    """Classes with few photos, and classes of very different sizes; near-duplicates (``groups``, int64 (m,)) count once."""
+    counts = [len(np.unique(groups[labels == c])) for c in range(len(classes))]
     for name, count in zip(classes, counts, strict=True):
         if count < _FEW:
             yield Finding("few-images", None, name, "", 1 - count / _FEW,

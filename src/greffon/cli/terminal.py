@@ -210,6 +210,9 @@ def train_summary(result: TrainResult) -> list[Any]:
     lines += search_lines(model.training.get("search"))
     if result.evaluation is not None:
         lines += [*evaluation_tables(result.evaluation), accuracy_line(result.evaluation)]
+    suspects = sum(one.kind == "label-error" for one in result.findings)
+    if suspects:
+        lines.append(f"{suspects} labels are less probable than another class: look at the report, or run greffon audit")
     return lines
 
 

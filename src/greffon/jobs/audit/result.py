@@ -11,7 +11,7 @@ from typing import Any, final
 import numpy as np
 
 from greffon.activations import Choice
-from greffon.audit import KINDS, Audit, Finding
+from greffon.audit import KINDS, Audit
 from greffon.datasets import path_in_table
 from greffon.errors import OptionError
 from greffon.metrics import wilson_interval
@@ -19,7 +19,7 @@ from greffon.model import versions, write_json
 from greffon.progress import Progress
 from greffon.report import audit_report, write_table
 
-__all__ = ["AuditResult", "finding_values", "write_audit"]
+__all__ = ["AuditResult", "write_audit"]
 
 
 @final
@@ -67,7 +67,7 @@ class AuditResult:
             "images_by_class": {name: int(count) for name, count in zip(dataset.classes, counts, strict=True)},
             "counts": told.counts(),
             "notes": list(told.notes),
-            "findings": [finding_values(one) for one in told.findings],
+            "findings": [one.to_dict() for one in told.findings],
             "copies": [
                 {"files": [path_in_table(dataset.paths[i]) for i in one.files], "exact": one.exact, "across": one.across}
                 for one in told.copies
@@ -123,19 +123,6 @@ class AuditResult:
                 "separation": one.separation,
                 "interval": list(one.interval),
             }
-
-
-def finding_values(one: Finding) -> dict[str, Any]:
-    """A finding as JSON values; the keys of ``audit.csv``, and whether it is to be excluded."""
-    return {
-        "path": path_in_table(one.path) if one.path is not None else None,
-        "finding": one.kind,
-        "class": one.label,
-        "suggested": one.suggested,
-        "score": round(one.score, 6),
-        "reason": one.reason,
-        "exclude": one.exclude,
-    }
 
 
 def write_audit(result: AuditResult, listener: Progress) -> None:

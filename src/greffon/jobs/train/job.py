@@ -11,6 +11,7 @@ from typing import Any, final
 import numpy as np
 
 from greffon.activations import Choice, Store
+from greffon.audit import Finding, audit_training
 from greffon.datasets import SPLITS, Dataset, Scan, read_dataset, scan, split, without_excluded
 from greffon.errors import DataError, OptionError
 from greffon.evaluation import Evaluation, evaluate_probabilities
@@ -49,6 +50,7 @@ class TrainResult:
     history: tuple[EpochRow, ...]  # of fine-tuning
     curve: RateCurve | None
     search: Search | None  # where hyperparameters were searched for now
+    findings: tuple[Finding, ...]  # of the data: probable label errors, copies in several splits, few images
 
 
 def train(
@@ -154,7 +156,8 @@ def train(
     network = load_any_backbone(backbone, weights=weights, size=size, progress=listener)
     if unfreeze != "auto":
         network.position(unfreeze)  # a stage that is not there is told before the images are looked at
-    looked = scan(without_excluded(read_dataset(data), exclude), book=kept, progress=listener)
+    given = without_excluded(read_dataset(data), exclude)
+    looked = scan(given, book=kept, progress=listener)
     looked.tell(listener)
     dataset = split(looked.dataset.without_empty_classes(), looked.groups, fractions=fractions, seed=seed)
     _tell_rare(dataset, listener)
@@ -175,10 +178,14 @@ def train(
     else:
         listener.warn("there is no test split, so no figure can be given")
     model = replace(outcome.model, figures=evaluation.to_dict() if evaluation else {})
+    # Each image was held out once: those of the test by the model, and of feature extraction the others by heads without them.
+    held_out, told = outcome.held_out or (outcome.test[:0], outcome.probabilities[:0])
+    findings = audit_training(given, looked, dataset, np.concatenate([held_out, outcome.test]),
+                              np.concatenate([told, outcome.probabilities]))  # fmt: skip
     seconds = time.perf_counter() - started
     unreadable = (*looked.unreadable, *failed)
     if folder is not None:
-        _save(model, outcome, evaluation, folder, unreadable, looked, seconds, slim, listener)
+        _save(model, outcome, evaluation, folder, unreadable, looked, findings, seconds, slim, listener)
     return TrainResult(
         model=model,
         evaluation=evaluation,
@@ -193,6 +200,7 @@ def train(
         history=outcome.history,
         curve=outcome.curve,
         search=outcome.search,
+        findings=findings,
     )
 
 
@@ -203,6 +211,7 @@ def _save(
     folder: Path,
     unreadable: Sequence[tuple[Path, str]],
     looked: Scan,
+    findings: Sequence[Finding],
     seconds: float,
     slim: bool,
     listener: Progress,
@@ -211,7 +220,7 @@ def _save(
     save_model(model, folder, slim=slim)
     if evaluation is not None:
         try:
-            write_json(folder / "metrics.json", _metrics(evaluation, outcome, unreadable, looked, seconds))
+            write_json(folder / "metrics.json", _metrics(evaluation, outcome, unreadable, looked, findings, seconds))
         except OSError as error:
             raise OptionError(f"--out {folder}: cannot be written ({error.strerror or error})") from error
     if outcome.history:
@@ -227,7 +236,7 @@ def _save(
     tested = outcome.dataset.take(outcome.test)
     curve = folder / "learning.png" if outcome.history else None
     train_report(folder / "report.html", model, evaluation, tested, outcome.probabilities, unreadable, looked, curve=curve,
-                 search=folder / SEARCH_PICTURE)  # fmt: skip
+                 search=folder / SEARCH_PICTURE, findings=findings)  # fmt: skip
     # Only now: up to here an interrupted run can go on.
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
 
@@ -248,7 +257,12 @@ def _tell_rare(dataset: Dataset, progress: Progress) -> None:
 
 
 def _metrics(
-    evaluation: Evaluation, outcome: Outcome, unreadable: Sequence[tuple[Path, str]], looked: Scan, seconds: float
+    evaluation: Evaluation,
+    outcome: Outcome,
+    unreadable: Sequence[tuple[Path, str]],
+    looked: Scan,
+    findings: Sequence[Finding],
+    seconds: float,
 ) -> dict[str, Any]:
     return {
         **evaluation.to_dict(),
@@ -258,5 +272,6 @@ def _metrics(
         "unreadable": [{"path": str(path), "reason": reason} for path, reason in unreadable],
         "conflicting": [[str(path) for path in paths] for paths in looked.conflicting],
         "near_duplicates": looked.near_duplicates,
+        "audit": [one.to_dict() for one in findings],
         "seconds": round(seconds, 2),
     }

@@ -94,6 +94,8 @@ class Outcome:
         Of fine-tuning: the positions of the validation images, int64 (k,), and whether each is named rightly, bool (k,).
     search
         Of fine-tuning, where it was done now, and not taken from a plan.
+    held_out
+        Of feature extraction: images that the head was chosen on, int64 (k,), and what is said of them out of fold, float64 (k, c).
     """
 
     model: Model
@@ -110,3 +112,4 @@ class Outcome:
     curve: RateCurve | None = None
     validated: tuple[np.ndarray, np.ndarray] | None = None
     search: Search | None = None
+    held_out: tuple[np.ndarray, np.ndarray] | None = None
