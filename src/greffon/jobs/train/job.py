@@ -178,7 +178,6 @@ def train(
     else:
         listener.warn("there is no test split, so no figure can be given")
     model = replace(outcome.model, figures=evaluation.to_dict() if evaluation else {})
-    # Each image was held out once: those of the test by the model, and of feature extraction the others by heads without them.
     held_out, told = outcome.held_out or (outcome.test[:0], outcome.probabilities[:0])
     findings = audit_training(given, looked, dataset, np.concatenate([held_out, outcome.test]),
                               np.concatenate([told, outcome.probabilities]))  # fmt: skip

@@ -95,7 +95,8 @@ class Outcome:
     search
         Of fine-tuning, where it was done now, and not taken from a plan.
     held_out
-        Of feature extraction: images that the head was chosen on, int64 (k,), and what is said of them out of fold, float64 (k, c).
+        Images that were not fitted on, int64 (k,), and what is said of them, float64 (k, c): of feature extraction out of fold, of
+        fine-tuning the validation images. Something was chosen by them, so they are not a test.
     """
 
     model: Model
