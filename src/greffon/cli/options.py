@@ -15,6 +15,7 @@ __all__ = [
     "PrecisionOption",
     "QuietOption",
     "SeedOption",
+    "SetsOption",
     "SizeOption",
     "ViewsOption",
     "WeightsOption",
@@ -34,5 +35,8 @@ ExcludeOption = Annotated[
 ]
 FoldsOption = Annotated[int, typer.Option(help="Of the cross-validation; every class needs as many images.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="The same seed gives the same folds.")]
+SetsOption = Annotated[
+    float, typer.Option(help="Sets of classes that hold the true one so often: 0.9, say. They may be empty. 0: none.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No bars and no notes; warnings alone.")]

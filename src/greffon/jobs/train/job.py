@@ -12,6 +12,7 @@ import numpy as np
 
 from greffon.activations import Choice, Store
 from greffon.audit import Finding, audit_training
+from greffon.conformal import conformal_scores
 from greffon.datasets import SPLITS, Dataset, Scan, read_dataset, scan, split, without_excluded
 from greffon.errors import DataError, OptionError
 from greffon.evaluation import Evaluation, evaluate_probabilities
@@ -177,8 +178,9 @@ def train(
         evaluation = evaluate_probabilities(dataset.labels[outcome.test], outcome.probabilities, dataset.classes)
     else:
         listener.warn("there is no test split, so no figure can be given")
-    model = replace(outcome.model, figures=evaluation.to_dict() if evaluation else {})
     held_out, told = outcome.held_out or (outcome.test[:0], outcome.probabilities[:0])
+    conformal = conformal_scores(told, dataset.labels[held_out]) if len(held_out) else None
+    model = replace(outcome.model, figures=evaluation.to_dict() if evaluation else {}, conformal=conformal)
     findings = audit_training(given, looked, dataset, np.concatenate([held_out, outcome.test]),
                               np.concatenate([told, outcome.probabilities]))  # fmt: skip
     seconds = time.perf_counter() - started
