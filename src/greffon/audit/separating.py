@@ -16,6 +16,8 @@ __all__ = ["ClassPair", "confused_findings", "informedness", "separations"]
 
 #: Separations below these, by the upper end of their interval, are told of: 1 is never mistaken, 0 is guessed.
 _CONFUSED, _LOST = 0.75, 0.5
+#: Images of a class without which nothing is said of it.
+_LEAST = 10
 
 
 @final
@@ -82,7 +84,7 @@ def confused_findings(pairs: Sequence[ClassPair], classes: Sequence[str]) -> Ite
     """A finding for every pair that is surely ill separated; few images say nothing surely."""
     for one in pairs:
         low, high = one.interval
-        if high >= _CONFUSED:
+        if high >= _CONFUSED or min(one.n) < _LEAST:
             continue
         what = "cannot be told apart" if low <= 0 and high < _LOST else "are often mistaken for each other"
         first, second = classes[one.first], classes[one.second]
