@@ -62,7 +62,7 @@ def audit_lines(result: AuditResult, most: int = 10) -> list[Any]:
     from rich.markup import escape
     from rich.table import Table
 
-    from greffon.audit import KINDS
+    from greffon.auditing import KINDS
 
     figures, told = result.to_dict(), result.audit
     lines: list[Any] = [f"{figures['files']} files, {figures['contents']} different contents, {len(figures['images_by_class'])} classes"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-from greffon.audit import CUES, Audit, Finding, Kind
+from greffon.auditing import CUES, Audit, Finding, Kind
 from greffon.report.parts import photo_address, write_page
 
 __all__ = ["Exhibit", "Section", "audit_report"]

@@ -9,7 +9,7 @@ from typing import final
 
 import numpy as np
 
-from greffon.audit import KINDS, Finding
+from greffon.auditing import KINDS, Finding
 from greffon.datasets import Dataset, Scan
 from greffon.evaluation import Evaluation
 from greffon.model import Model

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from greffon.activations import Store, Tap, chosen_engine, compute
-from greffon.audit import audit_contents, by_content
+from greffon.auditing import audit_contents, by_content
 from greffon.datasets import read_dataset, without_excluded
 from greffon.errors import DataError, OptionError
 from greffon.jobs.audit.result import AuditResult, write_audit

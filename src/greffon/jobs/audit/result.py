@@ -11,7 +11,7 @@ from typing import Any, final
 import numpy as np
 
 from greffon.activations import Choice
-from greffon.audit import KINDS, Audit
+from greffon.auditing import KINDS, Audit
 from greffon.datasets import path_in_table
 from greffon.errors import OptionError
 from greffon.metrics import wilson_interval

@@ -11,7 +11,7 @@ from typing import Any, final
 import numpy as np
 
 from greffon.activations import Choice, Store
-from greffon.audit import Finding, audit_training
+from greffon.auditing import Finding, audit_training
 from greffon.conformal import conformal_scores
 from greffon.datasets import SPLITS, Dataset, Scan, read_dataset, scan, split, without_excluded
 from greffon.errors import DataError, OptionError

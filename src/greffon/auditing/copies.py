@@ -9,8 +9,8 @@ from typing import Literal, final
 
 import numpy as np
 
-from greffon.audit.contents import Contents
-from greffon.audit.findings import Finding
+from greffon.auditing.contents import Contents
+from greffon.auditing.findings import Finding
 
 __all__ = ["CopySet", "copy_findings", "find_copies"]
 

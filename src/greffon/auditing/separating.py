@@ -9,7 +9,7 @@ from typing import final
 
 import numpy as np
 
-from greffon.audit.findings import Finding
+from greffon.auditing.findings import Finding
 from greffon.metrics import wilson_interval
 
 __all__ = ["ClassPair", "confused_findings", "informedness", "separations"]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from greffon.audit.auditing import in_order, label_findings
-from greffon.audit.contents import Contents
-from greffon.audit.copies import copy_findings, find_copies
-from greffon.audit.findings import Finding
-from greffon.audit.labels import find_suspects
-from greffon.audit.oddities import class_findings
+from greffon.auditing.contents import Contents
+from greffon.auditing.copies import copy_findings, find_copies
+from greffon.auditing.findings import Finding
+from greffon.auditing.labels import find_suspects
+from greffon.auditing.oddities import class_findings
+from greffon.auditing.whole import in_order, label_findings
 from greffon.datasets import Dataset, Scan
 
 __all__ = ["audit_training"]

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from drawn import encode, photo
-from greffon.audit import CUES, cues_of, measure_cues
-from greffon.audit.shortcuts import shortcut_findings
+from greffon.auditing import CUES, cues_of, measure_cues
+from greffon.auditing.shortcuts import shortcut_findings
 from greffon.datasets import read_dataset, scan
 from greffon.progress import Silent
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from greffon.audit import informedness, separations
-from greffon.audit.separating import confused_findings
+from greffon.auditing import informedness, separations
+from greffon.auditing.separating import confused_findings
 
 
 @pytest.mark.parametrize(

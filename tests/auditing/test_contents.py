@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from drawn import encode, photo, write_classes
-from greffon.audit import Contents, Finding, by_content, copy_findings, find_copies, is_grey, robust_scores
-from greffon.audit.oddities import class_findings, colour_findings, size_findings, unreadable_findings
+from greffon.auditing import Contents, Finding, by_content, copy_findings, find_copies, is_grey, robust_scores
+from greffon.auditing.oddities import class_findings, colour_findings, size_findings, unreadable_findings
 from greffon.datasets import read_dataset
 from greffon.progress import Silent
 

@@ -15,9 +15,9 @@ from typing import final
 
 import numpy as np
 
-from greffon.audit.findings import Finding
-from greffon.audit.oddities import is_grey
-from greffon.audit.separating import informedness
+from greffon.auditing.findings import Finding
+from greffon.auditing.oddities import is_grey
+from greffon.auditing.separating import informedness
 from greffon.datasets import Facts, folds
 
 __all__ = ["CUES", "Cue", "cues_of", "measure_cues", "shortcut_findings"]

@@ -10,14 +10,14 @@ from typing import final
 
 import numpy as np
 
-from greffon.audit.contents import Contents
-from greffon.audit.copies import CopySet, copy_findings, find_copies
-from greffon.audit.findings import KINDS, Finding
-from greffon.audit.labels import Suspects, find_suspects, is_sure
-from greffon.audit.oddities import class_findings, colour_findings, size_findings, unreadable_findings
-from greffon.audit.predicting import Guesses, guess_out_of_fold
-from greffon.audit.separating import ClassPair, confused_findings, separations
-from greffon.audit.shortcuts import Cue, cues_of, measure_cues, shortcut_findings
+from greffon.auditing.contents import Contents
+from greffon.auditing.copies import CopySet, copy_findings, find_copies
+from greffon.auditing.findings import KINDS, Finding
+from greffon.auditing.labels import Suspects, find_suspects, is_sure
+from greffon.auditing.oddities import class_findings, colour_findings, size_findings, unreadable_findings
+from greffon.auditing.predicting import Guesses, guess_out_of_fold
+from greffon.auditing.separating import ClassPair, confused_findings, separations
+from greffon.auditing.shortcuts import Cue, cues_of, measure_cues, shortcut_findings
 from greffon.heads import Normaliser, Representation
 from greffon.progress import Progress
 from greffon.transfer.unsupervised import Outliers, SmallPictures, near_duplicates, nearest, outliers

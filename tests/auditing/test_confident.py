@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from greffon.audit import confident_joint, find_suspects, suspicion
+from greffon.auditing import confident_joint, find_suspects, suspicion
 
 
 def drawn(n: int = 400, c: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

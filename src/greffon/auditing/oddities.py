@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from greffon.audit.contents import Contents
-from greffon.audit.findings import Finding
+from greffon.auditing.contents import Contents
+from greffon.auditing.findings import Finding
 from greffon.datasets import Facts
 
 __all__ = ["class_findings", "colour_findings", "is_grey", "robust_scores", "size_findings", "unreadable_findings"]
