@@ -31,7 +31,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 
 from greffon.activations import Engine, Store, Tap, chosen_engine, compute
-from greffon.audit import Audit, audit_contents, by_content, find_suspects, guess_out_of_fold, is_sure
+from greffon.auditing import Audit, audit_contents, by_content, find_suspects, guess_out_of_fold
 from greffon.backbones import Backbone, load_backbone
 from greffon.datasets import Dataset, read_dataset, scan
 from greffon.progress import Silent
@@ -82,7 +82,7 @@ def label_errors(photos: Photos, share: float, seed: int) -> dict[str, float]:
     found = find_suspects(told.probabilities, labels, told.judged)
     doubt = np.nan_to_num(found.suspicion, nan=0.0)
     order = np.argsort(-doubt, kind="stable")
-    suspected, listed = doubt > 0.5, is_sure(found)
+    suspected, listed = found.suspected, found.sure
     return {
         "in_first_tenth": float(wrong[order[: len(labels) // 10]].sum() / wrong.sum()),
         "average_precision": float(average_precision_score(wrong, doubt)),

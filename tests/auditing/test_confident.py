@@ -55,6 +55,11 @@ def test_an_example_by_hand() -> None:
     assert found.confident.tolist() == [False, False, True, False, False]
     assert found.estimated == pytest.approx(1.0)
     assert found.suggested.tolist() == [0, 0, 1, 1, 1]
+    assert found.suspected.tolist() == [False, False, True, False, False]
+    assert not found.sure.any()
+    assert find_suspects(np.array([[0.02, 0.98], [0.9, 0.1], [0.1, 0.9]]), np.array([0, 0, 1]), np.ones(3, bool)).sure.tolist() == [
+        True, False, False,
+    ]  # fmt: skip
 
 
 def test_the_estimate_is_scaled_to_the_images_of_each_label() -> None:

@@ -64,7 +64,7 @@ def planted(digits: Path) -> dict[str, list[Path]]:
     source = sorted((digits / "7").glob("0*.png"))[4]
     pixels = decode(source.read_bytes())
     near = [digits / "7" / "near.jpg", source]
-    near[0].write_bytes(encode(pixels[:, ::-1], "JPEG", quality=70))
+    near[0].write_bytes(encode(pixels, "JPEG", quality=70))
     return {"label-error": wrong, "duplicate-across-classes": across, "duplicate": copies, "unreadable": [broken], "odd": [odd],
             "near-duplicate": near}  # fmt: skip
 

@@ -3,9 +3,9 @@
 from greffon.auditing.contents import Contents, by_content
 from greffon.auditing.copies import CopySet, copy_findings, find_copies
 from greffon.auditing.findings import KINDS, Finding, Kind
-from greffon.auditing.labels import Suspects, confident_joint, find_suspects, is_sure, suspicion
+from greffon.auditing.labels import Suspects, confident_joint, find_suspects, suspicion
 from greffon.auditing.oddities import is_grey, robust_scores
-from greffon.auditing.predicting import Guesses, guess_out_of_fold
+from greffon.auditing.predicting import LOOKS, Guesses, guess_out_of_fold
 from greffon.auditing.separating import ClassPair, informedness, separations
 from greffon.auditing.shortcuts import CUES, Cue, cues_of, measure_cues
 from greffon.auditing.training import audit_training
@@ -14,6 +14,7 @@ from greffon.auditing.whole import Audit, Labelling, audit_contents, in_order, l
 __all__ = [
     "CUES",
     "KINDS",
+    "LOOKS",
     "Audit",
     "ClassPair",
     "Contents",
@@ -36,7 +37,6 @@ __all__ = [
     "in_order",
     "informedness",
     "is_grey",
-    "is_sure",
     "label_findings",
     "measure_cues",
     "robust_scores",

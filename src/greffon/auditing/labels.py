@@ -11,11 +11,11 @@ from typing import final
 
 import numpy as np
 
-__all__ = ["Suspects", "confident_joint", "find_suspects", "is_sure", "suspicion"]
+__all__ = ["Suspects", "confident_joint", "find_suspects", "suspicion"]
 
 
-#: The suspicion from which a label counts as surely enough wrong for its photo to be left out.
-_SURE = 0.95
+#: The margin between the most probable class and the label from which that counts as surely enough wrong.
+_SURE = 0.9
 
 
 @final
@@ -29,6 +29,10 @@ class Suspects:
         float64 (n,): from 0 to 1, the higher the more probably wrong; NaN where nothing can be said.
     suggested
         int64 (n,): the most probable class.
+    suspected
+        bool (n,): whether that is another than the label.
+    sure
+        bool (n,): whether the label is surely enough wrong for the image to be left out: few of these are right after all.
     confident
         bool (n,): whether confident learning counts the image as another class than its label.
     joint
@@ -39,15 +43,18 @@ class Suspects:
 
     suspicion: np.ndarray
     suggested: np.ndarray
+    suspected: np.ndarray
+    sure: np.ndarray
     confident: np.ndarray
     joint: np.ndarray
     estimated: float
 
 
 def suspicion(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Half of one less the normalised margin: (1 - p(label) + the largest p(other)) / 2, float64 (n,), from 0 to 1.
+    """1 - p(label), float64 (n,), from 0 to 1.
 
-    The margin p(label) - max p(other) ranks label errors in Northcutt et al. (2021), section 3.3.
+    The self-confidence p(label) is one of the two rankings of Northcutt et al. (2021), section 3.3. Where labels become any other
+    with one probability e, it is the best: p(wrong | image, label) is e (1 - p) / (e (1 - p) + (1 - e (c - 1)) p), which falls with p.
 
     Parameters
     ----------
@@ -56,10 +63,7 @@ def suspicion(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     labels
         int64 (n,).
     """
-    rows = np.arange(len(labels))
-    others = probabilities.copy()
-    others[rows, labels] = -np.inf
-    return (1 - probabilities[rows, labels] + others.max(1)) / 2
+    return 1 - probabilities[np.arange(len(labels)), labels]
 
 
 def confident_joint(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -103,18 +107,15 @@ def find_suspects(probabilities: np.ndarray, labels: np.ndarray, judged: np.ndar
     n, c = probabilities.shape
     asked = np.flatnonzero(judged)
     p, y = probabilities[asked], labels[asked]
-    doubt, confident = np.full(n, np.nan), np.zeros(n, bool)
+    doubt, confident, sure = np.full(n, np.nan), np.zeros(n, bool), np.zeros(n, bool)
+    best = probabilities.argmax(1)
     joint, counted = confident_joint(p, y)
     if len(asked) and c > 1:
         doubt[asked] = suspicion(p, y)
         confident[asked] = (counted >= 0) & (counted != y)
+        sure[asked] = confident[asked] & (p.max(1) - p[np.arange(len(y)), y] >= _SURE)
     rows = joint.sum(1)
     # Equation 3: every row is scaled to the number of images with its label.
     images = np.bincount(y, minlength=c)
     wrong = (rows - np.diag(joint)) / np.maximum(rows, 1) * images
-    return Suspects(doubt, probabilities.argmax(1), confident, joint, float(wrong.sum()))
-
-
-def is_sure(suspects: Suspects) -> np.ndarray:
-    """Whether each label is surely enough wrong for its photo to be left out, bool (n,): few of these are right after all."""
-    return suspects.confident & (np.nan_to_num(suspects.suspicion) >= _SURE)
+    return Suspects(doubt, best, judged & (best != labels), sure, confident, joint, float(wrong.sum()))

@@ -8,11 +8,23 @@ from typing import final
 
 import numpy as np
 
-from greffon.heads import Normaliser, Representation, principal_axes, softmax
+from greffon.heads import Normaliser, Representation, fit_temperature, principal_axes, softmax
+from greffon.metrics import log_loss
 from greffon.progress import Progress
-from greffon.transfer.inductive import cross_validate, fit_probe
+from greffon.transfer.inductive import cross_validate, should_balance
 
-__all__ = ["Guesses", "guess_out_of_fold"]
+__all__ = ["LOOKS", "STRENGTHS", "Guesses", "guess_out_of_fold"]
+
+#: Features that are asked one by one. They err differently, so the mean of what is said is surer than any of them: of planted label
+#: errors more stand at the top than by the best one alone.
+LOOKS = (
+    Representation("last", "mean", "sqrt-l2"),
+    Representation("last", "mean+max", "l2"),
+    Representation("all", "mean+max", "standard"),
+)
+#: Of the logistic heads; of each the one with the least log-loss out of fold is taken. They are lower than where accuracy is
+#: chosen by: a head must not learn a wrong label by heart.
+STRENGTHS = (1.0, 3.0, 10.0, 30.0)
 
 
 @final
@@ -23,18 +35,17 @@ class Guesses:
     Parameters
     ----------
     probabilities
-        float64 (n, c). Of labelled images, by heads that were fitted without them and their near-duplicates; of the others, by
-        a head that was fitted on all labelled ones.
+        float64 (n, c). Of labelled images, by heads that were fitted without them and their near-duplicates; of others, none:
+        all classes alike.
     judged
         bool (n,): whether the label can be judged. It cannot where there is none, or its class has no other image.
-    representation, strength
-        Of the heads, chosen by cross-validation on the same images.
+    strengths
+        Of the heads, in the order of ``LOOKS``.
     """
 
     probabilities: np.ndarray
     judged: np.ndarray
-    representation: Representation
-    strength: float
+    strengths: tuple[float, ...]
 
 
 def guess_out_of_fold(
@@ -45,16 +56,15 @@ def guess_out_of_fold(
     groups: np.ndarray,
     *,
     k: int = 5,
-    repeats: int = 3,
     seed: int = 0,
     progress: Progress,
 ) -> Guesses | None:
-    """The probabilities of every image, out of fold; the mean over ``repeats`` ways to deal the images into folds.
+    """The probabilities of every labelled image, out of fold; the mean over heads on several features.
 
     Parameters
     ----------
     pooled
-        Records of the frozen part.
+        Records of the frozen part, float32 (n, ...).
     widths
         The channels of each stage.
     labels
@@ -67,26 +77,27 @@ def guess_out_of_fold(
     None where fewer than two classes have two different images or more: then there is nothing to learn from.
     """
     labelled = np.flatnonzero(labels >= 0)
-    y = labels[labelled]
-    different = np.array([len(np.unique(groups[labels == c])) for c in range(classes)], np.int64)
+    y, own = labels[labelled], groups[labelled]
+    different = np.array([len(np.unique(own[y == c])) for c in range(classes)], np.int64)
     if (different >= 2).sum() < 2:
         return None
-    probe = fit_probe(pooled[labelled], widths, y, classes, groups=groups[labelled], seed=seed, progress=progress)
-    features = probe.representation.take(pooled[labelled], widths)
-    x, _ = principal_axes(Normaliser.fit(features, probe.representation.norm).apply(features))
-    probabilities = np.zeros((len(labels), classes))
-    judged = np.zeros(len(labels), bool)
-    judged[labelled] = True
-    progress.begin("Asking heads about images that they have not seen", repeats)
-    for i in range(repeats):
-        scores = cross_validate("logistic", x, y, groups[labelled], classes, (probe.strength,), k=k, balanced=probe.balanced,
-                                seed=seed + i)[0]  # fmt: skip
-        # A class that a fold could not learn scores -inf: its images say nothing about their label.
-        judged[labelled] &= np.isfinite(scores[np.arange(len(y)), y]) & (scores != 0).any(1)
-        probabilities[labelled] += softmax(scores / probe.head.temperature) / repeats
+    told, strengths = np.zeros((len(y), classes)), []
+    # A class that a fold could not learn scores -inf: its images say nothing about their label.
+    sound = np.ones(len(y), bool)
+    progress.begin("Asking heads about images that they have not seen", len(LOOKS))
+    for i, look in enumerate(LOOKS):
+        features = look.take(pooled[labelled], widths)
+        x, _ = principal_axes(Normaliser.fit(features, look.norm).apply(features))
+        tried = cross_validate("logistic", x, y, own, classes, STRENGTHS, k=k, balanced=should_balance(y), seed=seed + i)
+        said = [softmax(scores / fit_temperature(scores, y)) for scores in tried]
+        best = min(range(len(STRENGTHS)), key=lambda j: log_loss(y, said[j]))
+        sound &= np.isfinite(tried[best][np.arange(len(y)), y]) & (tried[best] != 0).any(1)
+        told += said[best] / len(LOOKS)
+        strengths.append(STRENGTHS[best])
         progress.advance()
     progress.end()
-    others = np.flatnonzero(labels < 0)
-    if len(others):
-        probabilities[others] = probe.probabilities(pooled[others], widths)
-    return Guesses(probabilities, judged, probe.representation, probe.strength)
+    # The mean is less sure than its parts, and than it should be.
+    told = softmax(np.log(np.maximum(told, 1e-12)) / fit_temperature(np.log(np.maximum(told, 1e-12)), y))
+    probabilities, judged = np.full((len(labels), classes), 1 / classes), np.zeros(len(labels), bool)
+    probabilities[labelled], judged[labelled] = told, sound
+    return Guesses(probabilities, judged, tuple(strengths))

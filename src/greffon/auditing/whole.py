@@ -13,19 +13,19 @@ import numpy as np
 from greffon.auditing.contents import Contents
 from greffon.auditing.copies import CopySet, copy_findings, find_copies
 from greffon.auditing.findings import KINDS, Finding
-from greffon.auditing.labels import Suspects, find_suspects, is_sure
+from greffon.auditing.labels import Suspects, find_suspects
 from greffon.auditing.oddities import class_findings, colour_findings, size_findings, unreadable_findings
 from greffon.auditing.predicting import Guesses, guess_out_of_fold
 from greffon.auditing.separating import ClassPair, confused_findings, separations
 from greffon.auditing.shortcuts import Cue, cues_of, measure_cues, shortcut_findings
-from greffon.heads import Normaliser, Representation
+from greffon.heads import Representation
 from greffon.progress import Progress
 from greffon.transfer.unsupervised import Outliers, SmallPictures, near_duplicates, nearest, outliers
 
 __all__ = ["Audit", "Labelling", "audit_contents", "in_order", "label_findings"]
 
-#: What neighbours are looked for by. No label has a part in it.
-_LOOK = Representation("last", "mean", "sqrt-l2")
+#: What neighbours are looked for by, as it is: about its mean, a photo and its mirror image lie further apart.
+_LOOK = Representation("last", "mean", "l2")
 #: Neighbours of each photo that are compared.
 _NEIGHBOURS = 10
 
@@ -127,8 +127,8 @@ def audit_contents(
     """
     dataset, looked = contents.dataset, contents.scan
     classes, m = dataset.classes, len(contents)
-    unit = Normaliser.fit(features := _LOOK.take(pooled, widths), _LOOK.norm).apply(features)
-    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
+    unit = _LOOK.take(pooled, widths)
+    unit = unit / np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
     near = nearest(unit, _NEIGHBOURS)
     strange = outliers(near)
     groups = _joined(m, read, near_duplicates(near, SmallPictures.of([looked.facts[int(i)] for i in read])).groups)
@@ -139,7 +139,7 @@ def audit_contents(
     labelling = _labelling(pooled, widths, contents.labels[read], len(classes), together[read], read, m, seed, progress)
     labelled = np.flatnonzero(contents.labels >= 0)
     facts = [looked.facts[int(i)] for i in labelled]
-    cues = cues_of([looked.dataset.paths[int(i)] for i in labelled], facts) if len(classes) > 1 else {}
+    cues = cues_of([looked.dataset.paths[int(i)] for i in labelled], facts) if len(classes) > 1 and len(labelled) else {}
     told = measure_cues(cues, contents.labels[labelled], together[labelled], len(classes), seed=seed)
     probabilities = labelling.guesses.probabilities if labelling else None
     found = [
@@ -164,8 +164,8 @@ def label_findings(contents: Contents, suspects: Suspects, probabilities: np.nda
     suspects, probabilities
         Of every content; float64 (m, c), out of fold.
     """
-    classes, files, sure = contents.dataset.classes, contents.files(), is_sure(suspects)
-    for i in np.flatnonzero(np.nan_to_num(suspects.suspicion) > 0.5):
+    classes, files = contents.dataset.classes, contents.files()
+    for i in np.flatnonzero(suspects.suspected):
         own, other = int(contents.labels[i]), int(suspects.suggested[i])
         for file in files[int(i)]:
             yield Finding(
@@ -176,7 +176,7 @@ def label_findings(contents: Contents, suspects: Suspects, probabilities: np.nda
                 score=float(suspects.suspicion[i]),
                 reason=f"out of fold {classes[own]} has {100 * probabilities[i, own]:.1f} %,"
                 f" {classes[other]} {100 * probabilities[i, other]:.1f} %",
-                exclude=bool(sure[i]),
+                exclude=bool(suspects.sure[i]),
             )
 
 
@@ -207,7 +207,7 @@ def _labelling(
     every[read] = labels
     pairs = separations(probabilities, every, judged)
     right = int((probabilities.argmax(1) == every)[judged].sum())
-    guesses = Guesses(probabilities, judged, some.representation, some.strength)
+    guesses = Guesses(probabilities, judged, some.strengths)
     return Labelling(guesses, find_suspects(probabilities, every, judged), pairs, int(judged.sum()), right)
 
 

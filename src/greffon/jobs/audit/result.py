@@ -11,7 +11,7 @@ from typing import Any, final
 import numpy as np
 
 from greffon.activations import Choice
-from greffon.auditing import KINDS, Audit
+from greffon.auditing import KINDS, LOOKS, Audit
 from greffon.datasets import path_in_table
 from greffon.errors import OptionError
 from greffon.metrics import wilson_interval
@@ -105,12 +105,11 @@ class AuditResult:
             "agree": one.right,
             "agreement": one.right / one.n if one.n else None,
             "agreement_interval": list(wilson_interval(one.right, one.n)),
-            "suspects": int((np.nan_to_num(one.suspects.suspicion) > 0.5).sum()),
+            "suspects": int(one.suspects.suspected.sum()),
             "confident_suspects": int(one.suspects.confident.sum()),
             "estimated_errors": one.suspects.estimated,
             "confident_joint": one.suspects.joint.tolist(),
-            "features": str(one.guesses.representation),
-            "strength": one.guesses.strength,
+            "heads": [{"features": str(look), "strength": c} for look, c in zip(LOOKS, one.guesses.strengths, strict=True)],
         }
 
     def _pairs(self, most: int = 50) -> Iterator[dict[str, Any]]:
