@@ -36,7 +36,8 @@ def audit_training(
     contents = Contents(given, looked, np.array([position.get(path, -1) for path in given.paths], np.int64), looked.dataset.labels)
     column = {name: i for i, name in enumerate(given.classes)}
     spread = np.zeros((len(dataset), len(given.classes)))
-    spread[np.ix_(positions, [column[name] for name in dataset.classes])] = probabilities
+    columns = np.array([column[name] for name in dataset.classes], np.int64)
+    spread[positions[:, None], columns] = probabilities
     # A class that a fold could not learn has no probability: its images say nothing about their label.
     judged = np.zeros(len(dataset), bool)
     judged[positions] = spread[positions, contents.labels[positions]] > 0
