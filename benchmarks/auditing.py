@@ -52,13 +52,14 @@ class Photos:
     dataset: Dataset
 
 
-def photos_of(data: Path, network: Backbone, engine: Engine, images: int, store: Store) -> Photos:
-    """The photos of a data set, or so many of them."""
+def photos_of(data: Path, network: Backbone, precision: str, images: int, store: Store) -> tuple[Photos, Engine]:
+    """The photos of a data set, or so many of them, and what ran them."""
     looked = scan(read_dataset(data), book=store, progress=Silent())
     some = np.sort(np.random.default_rng(0).permutation(len(looked.dataset))[:images])
     dataset, digests = looked.dataset.take(some), [looked.digests[i] for i in some]
+    engine, _ = chosen_engine(network, Tap("pooled"), precision, dataset.paths, Silent())
     found = compute(dataset.paths, network, Tap("pooled"), engine, store=store, progress=Silent(), digests=digests)
-    return Photos(found.all(), dataset.labels, looked.groups[some], network.widths(), dataset)
+    return Photos(found.all(), dataset.labels, looked.groups[some], network.widths(), dataset), engine
 
 
 def planted_labels(labels: np.ndarray, share: float, classes: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -199,9 +200,7 @@ def main() -> None:
     network, store = load_backbone("vgg16"), Store()
     figures: dict[str, Any] = {}
     for data in options.data:
-        dataset = read_dataset(data)
-        engine, _ = chosen_engine(network, Tap("pooled"), options.precision, dataset.paths, Silent())
-        photos = photos_of(data, network, engine, options.images, store)
+        photos, engine = photos_of(data, network, options.precision, options.images, store)
         runs = [label_errors(photos, options.share, seed) for seed in range(options.seeds)]
         told: dict[str, Any] = {
             "n": len(photos.labels),

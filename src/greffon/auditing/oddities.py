@@ -52,8 +52,7 @@ def size_findings(contents: Contents) -> Iterator[Finding]:
     width = np.array([f.width for f in contents.scan.facts], np.float64)
     if not len(height):
         return
-    # A side, or a ratio of the sides, that is a third larger is nothing odd even if all the others are alike.
-    pixels, shape = robust_scores(np.log(height * width) / 2, 0.1), robust_scores(np.log(width / height), 0.1)
+    pixels, shape = (robust_scores(values, _usual(values)) for values in (np.log(height * width) / 2, np.log(width / height)))
     worst = np.maximum(np.abs(pixels), np.abs(shape))
     files = contents.files()
     for i in np.flatnonzero(worst > 3.5):
@@ -66,6 +65,15 @@ def size_findings(contents: Contents) -> Iterator[Finding]:
     if small.mean() >= 0.5:
         yield Finding("small-images", None, "", "", float(small.mean()),
                       f"{int(small.sum())} of {len(small)} photos have a side of fewer than {_SMALL} pixels")  # fmt: skip
+
+
+def _usual(values: np.ndarray) -> float:
+    """The deviation that is nothing odd: that of the middle four fifths, were they normal, and a tenth even if all are alike.
+
+    Where half of the photos have one size and the others many, the median deviation is 0, and yet none is odd.
+    """
+    low, high = np.quantile(values, [0.1, 0.9])
+    return max(0.1, float(high - low) / 2.563)
 
 
 def colour_findings(contents: Contents) -> Iterator[Finding]:
