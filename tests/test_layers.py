@@ -54,10 +54,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "activations.choosing",
         "activations",
     ),
-    ("metrics", "linear", "heads", "losses", "training"),
+    ("metrics", "conformal", "linear", "heads", "losses", "training"),
     ("model.upper", "model.value", "model.folder", "model"),
     ("transfer.inductive", "transfer.transductive", "transfer.unsupervised", "transfer"),
-    ("evaluation", "audit", "explain", "report", "export", "tracking"),
+    ("evaluation", "auditing", "explain", "report", "export", "tracking"),
     ("jobs.*", "jobs", "estimators", "demo"),
     ("distributed", "server", "cli", "__main__"),
 )

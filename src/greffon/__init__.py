@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from greffon.errors import GreffonError
     from greffon.estimators import ImageFeatures, TransferClassifier
     from greffon.jobs.adapt import adapt
+    from greffon.jobs.audit import audit
     from greffon.jobs.backbones import backbones
     from greffon.jobs.classify import classify
     from greffon.jobs.compare import compare
@@ -29,6 +30,7 @@ __all__ = [
     "Model",
     "TransferClassifier",
     "adapt",
+    "audit",
     "backbones",
     "classify",
     "compare",
@@ -55,6 +57,7 @@ _HOMES = {
     "Model": "greffon.model",
     "TransferClassifier": "greffon.estimators",
     "adapt": "greffon.jobs.adapt",
+    "audit": "greffon.jobs.audit",
     "backbones": "greffon.jobs.backbones",
     "classify": "greffon.jobs.classify",
     "compare": "greffon.jobs.compare",

@@ -10,6 +10,7 @@ import typer
 
 from greffon.cli.options import (
     BackboneOption,
+    ExcludeOption,
     FoldsOption,
     JsonOption,
     PrecisionOption,
@@ -47,6 +48,7 @@ def train(
     ] = "0.7,0.15,0.15",
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same model.")] = 0,
     precision: PrecisionOption = "auto",
+    exclude: ExcludeOption = None,
     slim: Annotated[bool, typer.Option("--slim", help="Leave the frozen stages out of the model folder.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted fine-tuning in --out.")] = False,
     plan: Annotated[Path | None, typer.Option(help="plan.json of an earlier run: decide as it did.")] = None,
@@ -142,6 +144,7 @@ def train(
             tuning=wishes,
             resume=resume,
             plan=plan,
+            exclude=exclude,
             progress=progress,
         )
     for line in train_summary(result):

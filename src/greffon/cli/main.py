@@ -15,12 +15,15 @@ from typing import Annotated
 
 import typer
 
+from greffon.cli.auditing import audit
 from greffon.cli.inductive import compare, probe, train
 from greffon.cli.options import (
     BackboneOption,
+    ExcludeOption,
     JsonOption,
     PrecisionOption,
     QuietOption,
+    SetsOption,
     SizeOption,
     ViewsOption,
     WeightsOption,
@@ -35,6 +38,7 @@ from greffon.settings import cache_root
 __all__ = [
     "adapt",
     "app",
+    "audit",
     "backbones",
     "cache",
     "classify",
@@ -66,6 +70,7 @@ app.command()(train)
 app.command()(adapt)
 app.command()(label)
 app.command()(suggest)
+app.command()(audit)
 
 
 @app.command()
@@ -78,6 +83,7 @@ def predict(
     ] = False,
     precision: Annotated[str, typer.Option(help="exact (float32) or bfloat16 instead of the training's.")] = "",
     views: ViewsOption = 1,
+    sets: SetsOption = 0.0,
     quiet: QuietOption = False,
 ) -> None:
     """Say what is on photos.
@@ -89,7 +95,7 @@ def predict(
     names = [line for name in images for line in (_lines_of_stdin() if name == "-" else [name])]
     failed = 0
     with listener(quiet) as progress:
-        guesses = job(model, names, precision=precision, views=views, progress=progress)
+        guesses = job(model, names, precision=precision, views=views, sets=sets, progress=progress)
         writer = csv.writer(sys.stdout)
         for number, guess in enumerate(guesses):
             failed += bool(guess.fault)
@@ -101,12 +107,14 @@ def predict(
                 continue
             if as_csv:
                 if number == failed:
-                    writer.writerow(["path", "label", "probability", *guess.probabilities])
-                writer.writerow([guess.path, guess.label, guess.probability, *guess.probabilities.values()])
+                    writer.writerow(["path", "label", "probability", *guess.probabilities, *(["set"] if sets else [])])
+                held = [] if guess.classes is None else ["|".join(guess.classes)]
+                writer.writerow([guess.path, guess.label, guess.probability, *guess.probabilities.values(), *held])
             else:
                 others = sorted(guess.probabilities.items(), key=lambda item: -item[1])[1:3]
                 rest = ", ".join(f"{name} {100 * p:.1f} %" for name, p in others)
-                print(f"{guess.path}\t{guess.label}\t{100 * guess.probability:.1f} %\t({rest})")
+                held = "" if guess.classes is None else f"\tset: {', '.join(guess.classes) or 'no class is sure enough'}"
+                print(f"{guess.path}\t{guess.label}\t{100 * guess.probability:.1f} %\t({rest}){held}")
     if failed and failed == len(names):
         raise typer.Exit(2)
 
@@ -154,23 +162,27 @@ def evaluate(
         str, typer.Option(help="exact: in float32, telling what the training's precision changes; or bfloat16.")
     ] = "",
     views: ViewsOption = 1,
+    exclude: ExcludeOption = None,
+    sets: SetsOption = 0.0,
     quiet: QuietOption = False,
 ) -> None:
     """Measure a model on labelled photos that it has not seen.
 
     Example: greffon evaluate my-model other-photos/
     """
-    from greffon.cli.terminal import accuracy_line, difference_line, evaluation_tables
+    from greffon.cli.terminal import accuracy_line, difference_line, evaluation_tables, sets_line
     from greffon.cli.terminal import out as console
     from greffon.jobs.evaluate import evaluate as job
 
     with listener(quiet) as progress:
-        result = job(model, data, precision=precision, views=views, progress=progress)
+        result = job(model, data, precision=precision, views=views, exclude=exclude, sets=sets, progress=progress)
     if as_json:
         unreadable = [{"path": str(path), "reason": reason} for path, reason in result.unreadable]
         figures = {**result.evaluation.to_dict(), "views": views, "unreadable": unreadable}
         if result.difference is not None:
             figures["difference"] = result.difference.to_dict()
+        if result.sets is not None:
+            figures["sets"] = result.sets.to_dict()
         print(json.dumps(figures, ensure_ascii=False))
         return
     for table in evaluation_tables(result.evaluation):
@@ -179,6 +191,8 @@ def evaluate(
     console().print(accuracy_line(result.evaluation) + averaged, markup=False)
     if result.difference is not None:
         console().print(difference_line(result.difference), markup=False)
+    if result.sets is not None:
+        console().print(sets_line(result.sets), markup=False)
 
 
 @app.command()
@@ -191,6 +205,7 @@ def embed(
     stages: Annotated[str, typer.Option(help="last or all.")] = "last",
     pool: Annotated[str, typer.Option(help="mean, max, mean+max or flatten.")] = "mean",
     precision: PrecisionOption = "auto",
+    exclude: ExcludeOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Write the features of photos to a Parquet file.
@@ -201,7 +216,7 @@ def embed(
 
     with listener(quiet) as progress:
         result = job(data, out=out, backbone=backbone, weights=weights, size=size, stages=stages, pool=pool,
-                     precision=precision, progress=progress)  # fmt: skip
+                     precision=precision, exclude=exclude, progress=progress)  # fmt: skip
     print(f"{result.file}: {result.images} rows of {result.features} features")
 
 

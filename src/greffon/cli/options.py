@@ -9,11 +9,13 @@ import typer
 
 __all__ = [
     "BackboneOption",
+    "ExcludeOption",
     "FoldsOption",
     "JsonOption",
     "PrecisionOption",
     "QuietOption",
     "SeedOption",
+    "SetsOption",
     "SizeOption",
     "ViewsOption",
     "WeightsOption",
@@ -28,7 +30,13 @@ PrecisionOption = Annotated[str, typer.Option(help="Of the frozen part: auto, in
 ViewsOption = Annotated[
     int, typer.Option(min=1, max=64, help="Average over so many views of each photo: itself, mirrored, crops.")
 ]
+ExcludeOption = Annotated[
+    Path | None, typer.Option(help="A list of files to leave out: exclude.csv of audit --fix quarantine.")
+]
 FoldsOption = Annotated[int, typer.Option(help="Of the cross-validation; every class needs as many images.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="The same seed gives the same folds.")]
+SetsOption = Annotated[
+    float, typer.Option(help="Sets of classes that hold the true one so often: 0.9, say. They may be empty. 0: none.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No bars and no notes; warnings alone.")]

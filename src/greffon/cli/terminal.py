@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from greffon.backbones.describe import Description
     from greffon.evaluation import Evaluation
     from greffon.jobs.compare import CompareResult
-    from greffon.jobs.evaluate import Difference
+    from greffon.jobs.evaluate import Difference, SetFigures
     from greffon.jobs.probe import ProbeResult
     from greffon.jobs.train import TrainResult
     from greffon.transfer.inductive import Search
@@ -35,6 +35,7 @@ __all__ = [
     "percent",
     "search_lines",
     "search_table",
+    "sets_line",
     "side_by_side_table",
     "train_summary",
 ]
@@ -189,6 +190,16 @@ def difference_line(difference: Difference) -> str:
     )
 
 
+def sets_line(sets: SetFigures) -> str:
+    """How often sets held the true class, in one line."""
+    low, high = sets.interval
+    return (
+        f"sets: the true class is in {percent(sets.coverage)} (95 % interval {100 * low:.1f} to {100 * high:.1f} %) where"
+        f" {100 * sets.asked:g} % was asked for; {sets.mean_size:.2f} classes in the mean, {percent(sets.single)} have one,"
+        f" {percent(sets.empty)} none"
+    )
+
+
 def train_summary(result: TrainResult) -> list[Any]:
     """What is printed at the end of a training run."""
     model = result.model
@@ -210,6 +221,9 @@ def train_summary(result: TrainResult) -> list[Any]:
     lines += search_lines(model.training.get("search"))
     if result.evaluation is not None:
         lines += [*evaluation_tables(result.evaluation), accuracy_line(result.evaluation)]
+    suspects = sum(one.kind == "label-error" for one in result.findings)
+    if suspects:
+        lines.append(f"{suspects} labels are less probable than another class: look at the report, or run greffon audit")
     return lines
 
 

@@ -1,5 +1,6 @@
 """Folder, CSV or Parquet → ``Dataset``; a look at every file; splits."""
 
+from greffon.datasets.excluding import path_in_table, without_excluded
 from greffon.datasets.finding import find_images
 from greffon.datasets.folding import scan_for_folds
 from greffon.datasets.reading import read_dataset, read_photos
@@ -17,10 +18,12 @@ __all__ = [
     "find_images",
     "folds",
     "near_duplicate_groups",
+    "path_in_table",
     "read_dataset",
     "read_photos",
     "sample_by_class",
     "scan",
     "scan_for_folds",
     "split",
+    "without_excluded",
 ]

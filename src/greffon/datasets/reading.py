@@ -14,7 +14,7 @@ import numpy as np
 from greffon.datasets.value import Dataset
 from greffon.errors import DataError
 
-__all__ = ["read_dataset", "read_photos"]
+__all__ = ["read_columns", "read_dataset", "read_photos"]
 
 _SPLIT_NAMES = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
                 "test": "test", "testing": "test"}  # fmt: skip
@@ -266,7 +266,7 @@ def _are_domains(inside: list[_Peek]) -> bool:
 
 
 def _read_table(path: Path) -> Dataset:
-    columns = _parquet_columns(path) if _is_parquet(path) else _csv_columns(path)
+    columns = read_columns(path)
     if "path" not in columns:
         raise DataError(f"{path}: expected a column 'path', got {list(columns)}", hint=_HOW)
     n = len(columns["path"])
@@ -290,6 +290,14 @@ def _read_table(path: Path) -> Dataset:
                         hint="Paths in a table are relative to the folder that the table is in.")  # fmt: skip
     classes = list(dict.fromkeys(label for _, label, _, _ in rows if label))
     return _dataset(path, rows, classes, [], set_aside)
+
+
+def read_columns(path: Path) -> dict[str, list[str]]:
+    """The columns of a CSV or Parquet file as text, all of one length, their names in lower case. Raises DataError.
+
+    Of a Parquet file only the columns of a data set (path, label, split, domain) are read; others are empty.
+    """
+    return _parquet_columns(path) if _is_parquet(path) else _csv_columns(path)
 
 
 def _is_there(file: Path) -> bool:

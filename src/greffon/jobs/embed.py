@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import final
 
 from greffon.activations import Store, Tap, chosen_engine, compute
-from greffon.datasets import read_dataset, scan
+from greffon.datasets import read_dataset, scan, without_excluded
 from greffon.errors import OptionError
 from greffon.heads import Representation
 from greffon.model import load_any_backbone
@@ -39,6 +39,7 @@ def embed(
     stages: str = "last",
     pool: str = "mean",
     precision: str = "auto",
+    exclude: Path | str | None = None,
     store: Store | None = None,
     progress: Progress | None = None,
 ) -> EmbedResult:
@@ -52,6 +53,8 @@ def embed(
         The Parquet file to write.
     stages, pool
         ``"last"`` or ``"all"``; ``"mean"``, ``"max"``, ``"mean+max"`` or ``"flatten"``. Features are not normalised.
+    exclude
+        A list of files that are left out; see ``without_excluded``.
 
     Raises
     ------
@@ -69,7 +72,7 @@ def embed(
             hint=f"For instance: --out {target / 'features.parquet'}",
         )
     taken = Representation(stages, pool, "standard")  # type: ignore[arg-type]  # it checks its values itself
-    looked = scan(read_dataset(data, labelled=False), book=kept, progress=listener)
+    looked = scan(without_excluded(read_dataset(data, labelled=False), exclude), book=kept, progress=listener)
     dataset = looked.dataset
     network = load_any_backbone(backbone, weights=weights, size=size, progress=listener)
     tap = Tap("map", "none") if pool == "flatten" else Tap("pooled")

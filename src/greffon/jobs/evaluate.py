@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 import numpy as np
 
 from greffon.activations import Store
-from greffon.datasets import Dataset, read_dataset, scan
+from greffon.datasets import Dataset, read_dataset, scan, without_excluded
 from greffon.errors import DataError
 from greffon.evaluation import Evaluation, evaluate_probabilities
+from greffon.metrics import wilson_interval
 from greffon.model import Model, Prediction, load_model
 from greffon.progress import Progress, Silent
 
-__all__ = ["Difference", "EvaluateResult", "evaluate"]
+__all__ = ["Difference", "EvaluateResult", "SetFigures", "evaluate"]
 
 
 @final
@@ -41,6 +42,23 @@ class Difference:
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class SetFigures:
+    """How often sets of classes held the true one, with an interval of 95 %, where ``asked`` was asked for; and their sizes."""
+
+    asked: float
+    coverage: float
+    interval: tuple[float, float]
+    mean_size: float
+    empty: float
+    single: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self) | {"interval": list(self.interval)}
+
+
+@final
 @dataclass(frozen=True, slots=True, eq=False)
 class EvaluateResult:
     """Figures, and the images that they speak of."""
@@ -50,6 +68,7 @@ class EvaluateResult:
     probabilities: np.ndarray  # float64 (n, c)
     unreadable: tuple[tuple[Path, str], ...]
     difference: Difference | None = None  # with precision="exact", for a model that was trained in a cheaper one
+    sets: SetFigures | None = None  # where a coverage was asked for
 
 
 def evaluate(
@@ -58,6 +77,8 @@ def evaluate(
     *,
     precision: str = "",
     views: int = 1,
+    exclude: Path | str | None = None,
+    sets: float = 0.0,
     store: Store | None = None,
     progress: Progress | None = None,
 ) -> EvaluateResult:
@@ -73,6 +94,10 @@ def evaluate(
         Of the frozen part instead of the training's. ``"exact"`` is float32, and tells what the training's changes.
     views
         As for ``predict``.
+    exclude
+        A list of files that are left out; see ``without_excluded``.
+    sets
+        0, or a coverage: how often sets of classes that should have it hold the true class.
 
     Raises
     ------
@@ -80,11 +105,13 @@ def evaluate(
     """
     listener = progress or Silent()
     kept = store or Store()
-    dataset = read_dataset(data)
+    dataset = without_excluded(read_dataset(data), exclude)
     if "test" in dataset.splits:
         dataset = dataset.take(dataset.where("test"))
         listener.say(f"evaluating on the test split: {len(dataset)} images")
     loaded = load_model(model)
+    if sets:
+        loaded.sets(np.zeros((0, len(loaded.classes))), sets)  # what cannot be is told before anything is read
     dataset = _in_classes_of(loaded, dataset.without_empty_classes())
     looked = scan(dataset, book=kept, progress=listener)
     told = loaded.predict(
@@ -103,7 +130,14 @@ def evaluate(
     if precision == "exact" and loaded.precision != "float32":
         usual = loaded.predict(looked.dataset.paths, store=kept, progress=listener, digests=looked.digests)
         difference = _difference(usual, told, looked.dataset.labels)
-    return EvaluateResult(evaluation, tested, told.probabilities[good], unreadable, difference)
+    figures = _set_figures(loaded.sets(told.probabilities[good], sets), tested.labels, sets) if sets else None
+    return EvaluateResult(evaluation, tested, told.probabilities[good], unreadable, difference, figures)
+
+
+def _set_figures(held: np.ndarray, labels: np.ndarray, asked: float) -> SetFigures:
+    right, size = held[np.arange(len(labels)), labels], held.sum(1)
+    return SetFigures(asked, float(right.mean()), wilson_interval(int(right.sum()), len(right)), float(size.mean()),
+                      float((size == 0).mean()), float((size == 1).mean()))  # fmt: skip
 
 
 def _difference(usual: Prediction, exact: Prediction, labels: np.ndarray) -> Difference | None:

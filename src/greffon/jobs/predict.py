@@ -19,13 +19,17 @@ __all__ = ["Guess", "predict"]
 @final
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """What a model says of one photo; ``fault`` says why it says nothing."""
+    """What a model says of one photo; ``fault`` says why it says nothing.
+
+    ``classes``, where sets were asked for: those that may be the true one, the most probable first; maybe none.
+    """
 
     path: Path
     label: str
     probability: float
     probabilities: dict[str, float]
     fault: str = ""
+    classes: tuple[str, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The keys of a line of ``predict --json``."""
@@ -36,6 +40,7 @@ class Guess:
             "label": self.label,
             "probability": self.probability,
             "probabilities": self.probabilities,
+            **({} if self.classes is None else {"set": list(self.classes)}),
         }
 
 
@@ -45,6 +50,7 @@ def predict(
     *,
     precision: str = "",
     views: int = 1,
+    sets: float = 0.0,
     progress: Progress | None = None,
     block: int = 2048,
 ) -> Iterator[Guess]:
@@ -61,6 +67,9 @@ def predict(
     views
         How many views of each photo the probabilities are averaged over: the photo itself, its mirror image, mild crops.
 
+    sets
+        0, or how often the true class shall be in the set of classes that each guess then has: 0.9, say.
+
     Raises
     ------
     ModelError, DataError, OptionError
@@ -68,15 +77,18 @@ def predict(
     listener = progress or Silent()
     paths = find_images(images)
     loaded = load_model(model)
+    if sets:
+        loaded.sets(np.zeros((0, len(loaded.classes))), sets)  # what cannot be is told before anything is read
     for start in range(0, len(paths), block):
         part = paths[start : start + block]
         told = loaded.predict(part, progress=listener, precision=precision, views=views)
+        held = loaded.sets(told.probabilities, sets) if sets else None
         for i, path in enumerate(part):
             if i in told.failed:
                 yield Guess(path, "", 0.0, {}, told.failed[i].removeprefix(f"{path}: "))
                 continue
             row = told.probabilities[i]
             best = int(np.argmax(row))
-            yield Guess(
-                path, loaded.classes[best], float(row[best]), dict(zip(loaded.classes, row.tolist(), strict=True))
-            )
+            own = None if held is None else tuple(loaded.classes[int(c)] for c in np.argsort(-row, kind="stable") if held[i, c])
+            yield Guess(path, loaded.classes[best], float(row[best]), dict(zip(loaded.classes, row.tolist(), strict=True)),
+                        classes=own)  # fmt: skip

@@ -109,6 +109,8 @@ def save_model(model: Model, folder: Path, *, slim: bool = False) -> None:
         "data": dict(model.data),
         "versions": versions(),
     }
+    if model.conformal is not None:
+        about["conformal"] = [round(float(score), 6) for score in model.conformal]
     if model.quantised is not None:
         one = model.quantised
         about["quantised"] = {"tap": str(one.tap), "shape": list(one.shape), "fingerprint": one.fingerprint}
@@ -297,10 +299,21 @@ def _model(path: Path, about: dict[str, Any]) -> Model:
         data=about["data"],
         keep=keep,
         quantised=_quantised(path, about, parts["quantised"]),
+        conformal=_conformal(description, about),
     )
     if model.quantised is not None and model.quantised.tap != model.tap:
         raise ModelError(f"{description}: the quantised network gives {model.quantised.tap}, and the head reads {model.tap}")
     return model
+
+
+def _conformal(description: str, about: Mapping[str, Any]) -> np.ndarray | None:
+    """The scores of the images that were held out, which models had not before greffon made sets."""
+    told: Any = about.get("conformal")
+    if told is None:
+        return None
+    if not isinstance(told, list) or not all(type(score) in (int, float) and 0 <= score <= 1 for score in told) or told != sorted(told):
+        raise ModelError(f"{description}: conformal must be a list of numbers from 0 to 1, in their order")
+    return np.array(told, np.float64)
 
 
 def _quantised(path: Path, about: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> QuantisedGraph | None:

@@ -24,7 +24,8 @@ from greffon.activations import (
     make_engine,
 )
 from greffon.backbones import Backbone
-from greffon.errors import OptionError
+from greffon.conformal import prediction_sets, score_limit
+from greffon.errors import ModelError, OptionError
 from greffon.heads import Head, Normaliser, Representation
 from greffon.images import test_time_views
 from greffon.model.upper import feature_widths, tap_of, upper_pooled
@@ -81,6 +82,9 @@ class Model:
         What it was trained on, as JSON values: fingerprint and counts.
     quantised
         The frozen part in int8, where the head was trained on that.
+    conformal
+        Sorted scores of images that were held out, float64 (k,), which give sets of classes their size: see ``conformal_scores``.
+        None where none were held out.
     """
 
     backbone: Backbone
@@ -95,6 +99,7 @@ class Model:
     data: Mapping[str, Any]
     keep: str = ""
     quantised: QuantisedGraph | None = None
+    conformal: np.ndarray | None = None
 
     @property
     def tap(self) -> Tap:
@@ -106,6 +111,25 @@ class Model:
         pooled = records if self.cut == "none" else upper_pooled(self.backbone, self.cut, records)
         features = self.representation.take(pooled, feature_widths(self.backbone, self.cut))
         return self.head.probabilities(self.normaliser.apply(features))
+
+    def sets(self, probabilities: np.ndarray, coverage: float) -> np.ndarray:
+        """bool (n, c): sets of classes that hold the true one as often as asked for; see ``prediction_sets``.
+
+        Raises
+        ------
+        OptionError
+            A coverage that cannot be.
+        ModelError
+            No images were held out when the model was made, or too few for this coverage.
+        """
+        if self.conformal is None:
+            raise ModelError("the model does not know how large sets must be: it was made before greffon could, or without images held out",
+                             hint="Train it anew.")  # fmt: skip
+        limit = score_limit(self.conformal, coverage)
+        if math.isinf(limit):
+            raise ModelError(f"{len(self.conformal)} images were held out when the model was made, too few for sets with a coverage of"
+                             f" {coverage:g}", hint=f"The most is {len(self.conformal) / (len(self.conformal) + 1):.3f}.")  # fmt: skip
+        return prediction_sets(probabilities, limit)
 
     def predict(
         self,

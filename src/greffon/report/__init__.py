@@ -1,6 +1,7 @@
 """What a person looks at: one HTML file, and pictures of results."""
 
 from greffon.report.adaptation import adaptation_report
+from greffon.report.auditing import audit_report
 from greffon.report.domains import plot_adaptation, plot_domains
 from greffon.report.labelling import labelling_report
 from greffon.report.page import train_report
@@ -16,6 +17,7 @@ from greffon.report.suggestions import suggestions_page, suggestions_sheet
 
 __all__ = [
     "adaptation_report",
+    "audit_report",
     "check_folder_is_free",
     "check_results_folder",
     "labelling_report",

@@ -9,6 +9,7 @@ from typing import final
 
 import numpy as np
 
+from greffon.auditing import KINDS, Finding
 from greffon.datasets import Dataset, Scan
 from greffon.evaluation import Evaluation
 from greffon.model import Model
@@ -40,6 +41,7 @@ def train_report(
     *,
     curve: Path | None = None,
     search: Path | None = None,
+    findings: Sequence[Finding] = (),
     most: int = 24,
 ) -> None:
     """Write the page of a training run.
@@ -52,8 +54,10 @@ def train_report(
         A PNG file of the losses, which becomes part of the page.
     search
         One of the search for hyperparameters; looked at only where the model came of one.
+    findings
+        Faults of the data.
     most
-        How many mistakes are shown, the surest first.
+        How many mistakes are shown, the surest first, and how many probable label errors.
 
     Raises
     ------
@@ -74,9 +78,17 @@ def train_report(
         "unreadable": [(str(file), reason) for file, reason in unreadable],
         "looked": looked,
         "curve": picture_address(curve),
+        "faults": [(kind, sum(one.kind == key for one in findings)) for key, kind in KINDS.items()
+                   if any(one.kind == key for one in findings)],
+        "suspects": [_suspect(one) for one in findings if one.kind == "label-error"][:most],
         "search": picture_address(search) if model.training.get("search") else "",
     }
     write_page(path, "page.html", values)
+
+
+def _suspect(one: Finding) -> tuple[Finding, str]:
+    """A probable label error with its thumbnail."""
+    return one, photo_address(one.path, side=160) if one.path is not None else ""
 
 
 def _mistake(tested: Dataset, probabilities: np.ndarray, i: int) -> Mistake:

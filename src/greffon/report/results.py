@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from greffon.datasets import path_in_table
 from greffon.errors import OptionError
 from greffon.model import write_json
 
@@ -41,11 +42,6 @@ def check_folder_is_free(folder: Path, ours: Sequence[str]) -> None:
         if isinstance(error, OptionError):
             raise
         raise OptionError(f"--out {folder}: cannot be used ({getattr(error, 'strerror', None) or error})") from error
-
-
-def path_in_table(path: Path) -> str:
-    """Its absolute path, so that a table can be read from anywhere. Bytes that are no UTF-8 become \\xNN."""
-    return os.fsencode(os.path.abspath(path)).decode("utf-8", "backslashreplace")  # noqa: PTH100  # links stay links
 
 
 def write_table(file: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

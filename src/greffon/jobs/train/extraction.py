@@ -99,6 +99,7 @@ def extract(task: Task, *, head: str, pool: str, stages: str, norm: str) -> Outc
         plan=plan,
         timing={"pass_seconds": round(activations.seconds, 2), "head_seconds": round(head_seconds, 2)},
         probe=probe,
+        held_out=(fit_on[probe.asked], probe.held_out),
     )
 
 

@@ -11,7 +11,9 @@ from typing import Any, final
 import numpy as np
 
 from greffon.activations import Choice, Store
-from greffon.datasets import SPLITS, Dataset, Scan, read_dataset, scan, split
+from greffon.auditing import Finding, audit_training
+from greffon.conformal import conformal_scores
+from greffon.datasets import SPLITS, Dataset, Scan, read_dataset, scan, split, without_excluded
 from greffon.errors import DataError, OptionError
 from greffon.evaluation import Evaluation, evaluate_probabilities
 from greffon.heads import HEADS
@@ -49,6 +51,7 @@ class TrainResult:
     history: tuple[EpochRow, ...]  # of fine-tuning
     curve: RateCurve | None
     search: Search | None  # where hyperparameters were searched for now
+    findings: tuple[Finding, ...]  # of the data: probable label errors, copies in several splits, few images
 
 
 def train(
@@ -72,6 +75,7 @@ def train(
     tuning: FineTuning | None = None,
     resume: bool = False,
     plan: Path | None = None,
+    exclude: Path | str | None = None,
     store: Store | None = None,
     progress: Progress | None = None,
 ) -> TrainResult:
@@ -113,6 +117,8 @@ def train(
         Go on with an interrupted fine-tuning in the folder ``out``: it ends as if it had not been interrupted.
     plan
         Of an earlier fine-tuning: what the clock decided there (engine, views, cut) is done again.
+    exclude
+        A list of files that are left out, such as ``audit(fix="quarantine")`` writes; see ``without_excluded``.
     store
         Where activations are kept, by default greffon's cache.
 
@@ -151,7 +157,8 @@ def train(
     network = load_any_backbone(backbone, weights=weights, size=size, progress=listener)
     if unfreeze != "auto":
         network.position(unfreeze)  # a stage that is not there is told before the images are looked at
-    looked = scan(read_dataset(data), book=kept, progress=listener)
+    given = without_excluded(read_dataset(data), exclude)
+    looked = scan(given, book=kept, progress=listener)
     looked.tell(listener)
     dataset = split(looked.dataset.without_empty_classes(), looked.groups, fractions=fractions, seed=seed)
     _tell_rare(dataset, listener)
@@ -171,11 +178,15 @@ def train(
         evaluation = evaluate_probabilities(dataset.labels[outcome.test], outcome.probabilities, dataset.classes)
     else:
         listener.warn("there is no test split, so no figure can be given")
-    model = replace(outcome.model, figures=evaluation.to_dict() if evaluation else {})
+    held_out, told = outcome.held_out or (outcome.test[:0], outcome.probabilities[:0])
+    conformal = conformal_scores(told, dataset.labels[held_out]) if len(held_out) else None
+    model = replace(outcome.model, figures=evaluation.to_dict() if evaluation else {}, conformal=conformal)
+    findings = audit_training(given, looked, dataset, np.concatenate([held_out, outcome.test]),
+                              np.concatenate([told, outcome.probabilities]))  # fmt: skip
     seconds = time.perf_counter() - started
     unreadable = (*looked.unreadable, *failed)
     if folder is not None:
-        _save(model, outcome, evaluation, folder, unreadable, looked, seconds, slim, listener)
+        _save(model, outcome, evaluation, folder, unreadable, looked, findings, seconds, slim, listener)
     return TrainResult(
         model=model,
         evaluation=evaluation,
@@ -190,6 +201,7 @@ def train(
         history=outcome.history,
         curve=outcome.curve,
         search=outcome.search,
+        findings=findings,
     )
 
 
@@ -200,6 +212,7 @@ def _save(
     folder: Path,
     unreadable: Sequence[tuple[Path, str]],
     looked: Scan,
+    findings: Sequence[Finding],
     seconds: float,
     slim: bool,
     listener: Progress,
@@ -208,7 +221,7 @@ def _save(
     save_model(model, folder, slim=slim)
     if evaluation is not None:
         try:
-            write_json(folder / "metrics.json", _metrics(evaluation, outcome, unreadable, looked, seconds))
+            write_json(folder / "metrics.json", _metrics(evaluation, outcome, unreadable, looked, findings, seconds))
         except OSError as error:
             raise OptionError(f"--out {folder}: cannot be written ({error.strerror or error})") from error
     if outcome.history:
@@ -224,7 +237,7 @@ def _save(
     tested = outcome.dataset.take(outcome.test)
     curve = folder / "learning.png" if outcome.history else None
     train_report(folder / "report.html", model, evaluation, tested, outcome.probabilities, unreadable, looked, curve=curve,
-                 search=folder / SEARCH_PICTURE)  # fmt: skip
+                 search=folder / SEARCH_PICTURE, findings=findings)  # fmt: skip
     # Only now: up to here an interrupted run can go on.
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
 
@@ -245,7 +258,12 @@ def _tell_rare(dataset: Dataset, progress: Progress) -> None:
 
 
 def _metrics(
-    evaluation: Evaluation, outcome: Outcome, unreadable: Sequence[tuple[Path, str]], looked: Scan, seconds: float
+    evaluation: Evaluation,
+    outcome: Outcome,
+    unreadable: Sequence[tuple[Path, str]],
+    looked: Scan,
+    findings: Sequence[Finding],
+    seconds: float,
 ) -> dict[str, Any]:
     return {
         **evaluation.to_dict(),
@@ -255,5 +273,6 @@ def _metrics(
         "unreadable": [{"path": str(path), "reason": reason} for path, reason in unreadable],
         "conflicting": [[str(path) for path in paths] for paths in looked.conflicting],
         "near_duplicates": looked.near_duplicates,
+        "audit": [one.to_dict() for one in findings],
         "seconds": round(seconds, 2),
     }

@@ -94,6 +94,9 @@ class Outcome:
         Of fine-tuning: the positions of the validation images, int64 (k,), and whether each is named rightly, bool (k,).
     search
         Of fine-tuning, where it was done now, and not taken from a plan.
+    held_out
+        Images that were not fitted on, int64 (k,), and what is said of them, float64 (k, c): of feature extraction out of fold, of
+        fine-tuning the validation images. Something was chosen by them, so they are not a test.
     """
 
     model: Model
@@ -110,3 +113,4 @@ class Outcome:
     curve: RateCurve | None = None
     validated: tuple[np.ndarray, np.ndarray] | None = None
     search: Search | None = None
+    held_out: tuple[np.ndarray, np.ndarray] | None = None

@@ -161,7 +161,8 @@ def tune(
         },
         history=tuned.history,
         curve=run.curve,
-        validated=None if run.val is None else (run.val.positions, run.val_right),
+        validated=None if run.val is None else (run.val.positions, run.val_probabilities.argmax(1) == run.val.labels),
+        held_out=None if run.val is None else (run.val.positions, run.val_probabilities),
         search=search,
     )
 

@@ -60,7 +60,11 @@ class Trial:
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class Probe:
-    """A fitted head with the features it reads."""
+    """A fitted head with the features it reads.
+
+    ``asked`` and ``held_out``: the images that it was chosen on, int64 (k,), and what heads that were fitted without them say of
+    them, float64 (k, c); a class that a fold could not learn has 0 there.
+    """
 
     representation: Representation
     normaliser: Normaliser
@@ -68,6 +72,8 @@ class Probe:
     strength: float
     balanced: bool
     trials: tuple[Trial, ...]
+    asked: np.ndarray
+    held_out: np.ndarray
 
     def probabilities(self, pooled: np.ndarray, widths: Sequence[int]) -> np.ndarray:
         """Records of the frozen part, (n, ...), to float64 (n, c)."""
@@ -187,7 +193,8 @@ def fit_probe(
             fitted = fit_head(head, normaliser.apply(features), y, classes, best.strength, balanced=even)
     held_out = out_of_fold[best.representation, best.strength]
     fitted = replace(fitted, temperature=fit_temperature(held_out, y[some]))
-    return Probe(best.representation, normaliser, fitted, best.strength, even, (*rough, *trials))
+    probabilities = softmax(held_out / fitted.temperature)
+    return Probe(best.representation, normaliser, fitted, best.strength, even, (*rough, *trials), some, probabilities)
 
 
 def cross_validate(

@@ -59,7 +59,7 @@ class TunedRun:
     val: Samples | None
     test: np.ndarray  # int64 (k,): positions
     probabilities: np.ndarray  # float64 (k, c): of the test images
-    val_right: np.ndarray  # bool (m,): whether each validation image is named rightly
+    val_probabilities: np.ndarray  # float64 (m, c): of the validation images
     curve: RateCurve | None
     seconds: float
 
@@ -190,9 +190,9 @@ def run_tuning(
     )
     test = samples_of(dataset, "test", frozen).positions
     probabilities = tuned_probabilities(tuned, frozen.source, test)
-    right = tuned_probabilities(tuned, frozen.source, val.positions).argmax(1) == val.labels
+    validated = tuned_probabilities(tuned, frozen.source, val.positions)
     some = val if len(val) else None
-    return TunedRun(tuned, start, train, some, test, probabilities, right, curve, time.perf_counter() - began)
+    return TunedRun(tuned, start, train, some, test, probabilities, validated, curve, time.perf_counter() - began)
 
 
 def tuned_probabilities(tuned: FineTuned, source: Source, positions: np.ndarray, block: int = 128) -> np.ndarray:

@@ -1,0 +1,293 @@
+"""What lies next to what: nearest neighbours by cosine, near-duplicates, outliers. No labels, and no torch, here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from greffon.datasets import Facts
+from greffon.errors import OptionError
+from greffon.progress import Progress
+
+__all__ = ["Duplicates", "Neighbours", "Outliers", "SmallPictures", "near_duplicates", "nearest", "outliers"]
+
+#: Pairs whose small pictures are compared at once: some 100 MiB.
+_PAIRS = 16384
+#: Below this spread, in cosine, distances differ by what a stored vector is rounded by.
+_ROUNDING = 1e-3
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Neighbours:
+    """Of each of m images its k nearest, the nearest first.
+
+    Parameters
+    ----------
+    rows
+        int64 (m, k): positions among the images that were searched; -1 where there are fewer.
+    similarity
+        float32 (m, k): the cosine; -1 where there are fewer.
+    """
+
+    rows: np.ndarray
+    similarity: np.ndarray
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class SmallPictures:
+    """What is compared where features say that two photos are alike.
+
+    Parameters
+    ----------
+    grey
+        uint8 (n, 16, 16): each photo shrunk by area averages.
+    colour
+        uint8 (n, 4, 4, 3).
+    side
+        int64 (n,): the shorter side of each photo, in pixels.
+    """
+
+    grey: np.ndarray
+    colour: np.ndarray
+    side: np.ndarray
+
+    @classmethod
+    def of(cls, facts: Sequence[Facts]) -> SmallPictures:
+        """From what ``scan`` found of each photo."""
+        grey = np.frombuffer(b"".join(one.grey for one in facts), np.uint8).reshape(len(facts), 16, 16)
+        colour = np.frombuffer(b"".join(one.colour for one in facts), np.uint8).reshape(len(facts), 4, 4, 3)
+        return cls(grey, colour, np.array([min(one.height, one.width) for one in facts], np.int64))
+
+    def __len__(self) -> int:
+        return len(self.side)
+
+    def take(self, rows: np.ndarray) -> SmallPictures:
+        """Those at these positions."""
+        return SmallPictures(self.grey[rows], self.colour[rows], self.side[rows])
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Duplicates:
+    """Photos that are the same but for recompression, resizing or mirroring.
+
+    Parameters
+    ----------
+    pairs
+        int64 (p, 2): positions, the smaller one first, in their order.
+    similarity
+        float32 (p,): the cosine of the features.
+    likeness
+        float32 (p,): the correlation of the small grey pictures, in the better of both orientations.
+    mirrored
+        bool (p,): whether that is the mirrored one.
+    groups
+        int64 (n,): the position of the first photo of each one's group; pairs are joined to groups.
+    """
+
+    pairs: np.ndarray
+    similarity: np.ndarray
+    likeness: np.ndarray
+    mirrored: np.ndarray
+    groups: np.ndarray
+
+    def sets(self) -> list[np.ndarray]:
+        """The groups of two or more, each int64 (size,) in order, the largest first."""
+        order = np.argsort(self.groups, kind="stable")
+        _, first, counts = np.unique(self.groups[order], return_index=True, return_counts=True)
+        found = [order[start : start + count] for start, count in zip(first, counts, strict=True) if count > 1]
+        return sorted(found, key=lambda rows: (-len(rows), int(rows[0])))
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Outliers:
+    """How far each photo lies from those that are nearest to it.
+
+    Parameters
+    ----------
+    distance
+        float64 (n,): 1 minus the mean cosine to its neighbours (Angiulli and Pizzuti 2002, there the sum); 0 without any.
+    score
+        float64 (n,): 0.6745 (distance - median) / MAD, the modified z-score of Iglewicz and Hoaglin (1993).
+    order
+        int64 (n,): positions, the strangest first.
+    """
+
+    distance: np.ndarray
+    score: np.ndarray
+    order: np.ndarray
+
+    def suspects(self, least: float = 3.5) -> np.ndarray:
+        """int64 (s,): those above this score, the strangest first; 3.5 is what Iglewicz and Hoaglin recommend."""
+        return self.order[self.score[self.order] > least]
+
+
+def nearest(
+    features: np.ndarray,
+    k: int,
+    *,
+    queries: np.ndarray | None = None,
+    block: int = 8192,
+    progress: Progress | None = None,
+) -> Neighbours:
+    """The k nearest by cosine, exactly: every query is compared with every image.
+
+    Parameters
+    ----------
+    features
+        float (n, d), rows of length one (or of zeros, which are like nothing); float16 is enough.
+    k
+        Of fewer images all are neighbours.
+    queries
+        float (m, d), rows of length one. None: the images themselves, none of which is its own neighbour.
+    block
+        So many images, and an eighth as many queries, are compared at once: what takes memory.
+
+    Raises
+    ------
+    OptionError
+        ``k`` is below 1.
+    """
+    if k < 1:
+        raise OptionError(f"k must be at least 1, got {k}")
+    own = queries is None
+    asked = features if queries is None else queries
+    n, m = len(features), len(asked)
+    k = min(k, n - own) if n else 0
+    rows, best = np.full((m, k), -1, np.int64), np.full((m, k), -np.inf, np.float32)
+    if not k or not m:
+        return Neighbours(rows, best)
+    step = max(1, block // 8)
+    if progress is not None:
+        progress.begin("Comparing", m)
+    for start in range(0, m, step):
+        mine = slice(start, min(start + step, m))
+        some = np.asarray(asked[mine], np.float32)
+        for left in range(0, n, block):
+            part = some @ np.asarray(features[left : left + block], np.float32).T
+            if own:
+                i = np.arange(max(start, left), min(mine.stop, left + part.shape[1]))
+                part[i - start, i - left] = -np.inf
+            number, value = _largest(part, k)
+            joined = np.concatenate([best[mine], value], 1), np.concatenate([rows[mine], number + left], 1)
+            which, best[mine] = _largest(joined[0], k)
+            rows[mine] = np.take_along_axis(joined[1], which, 1)
+        if progress is not None:
+            progress.advance(len(some))
+    if progress is not None:
+        progress.end()
+    order = np.lexsort((rows, -best), axis=1)
+    return Neighbours(np.take_along_axis(rows, order, 1), np.take_along_axis(best, order, 1))
+
+
+def _largest(values: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions and values of the k largest of each row, in any order; all of a row that is shorter."""
+    if values.shape[1] <= k:
+        return np.broadcast_to(np.arange(values.shape[1]), values.shape), values
+    which = np.argpartition(values, -k, axis=1)[:, -k:]
+    return which, np.take_along_axis(values, which, 1)
+
+
+def near_duplicates(
+    near: Neighbours,
+    pictures: SmallPictures,
+    *,
+    similarity: float = 0.85,
+    likeness: float = 0.97,
+    colour: float = 8.0,
+) -> Duplicates:
+    """Pairs of photos that are the same but for recompression, resizing or mirroring, and the groups that they join to.
+
+    Features choose the candidates: each photo with its nearest. Pooled features of a CNN are nearly blind to mirroring,
+    and to things that merely look alike as well; so the small pictures decide, in both orientations.
+
+    Parameters
+    ----------
+    near
+        Of each of n photos its nearest others; ten are enough, since groups are joined.
+    pictures
+        Of the n photos.
+    similarity
+        The least cosine of the features.
+    likeness
+        The least correlation of the grey pictures.
+    colour
+        How far the 4 × 4 colours may lie apart, in levels (root mean square).
+
+    Raises
+    ------
+    OptionError
+        Neighbours and pictures are not of the same photos.
+    """
+    n = len(pictures)
+    if len(near.rows) != n:
+        raise OptionError(f"near_duplicates: neighbours of {len(near.rows)} photos, and pictures of {n}")
+    pairs, cosine = _candidates(near, similarity)
+    like, mirrored = np.zeros(len(pairs), np.float32), np.zeros(len(pairs), bool)
+    apart = np.zeros(len(pairs), np.float32)
+    for start in range(0, len(pairs), _PAIRS):
+        some = slice(start, start + _PAIRS)
+        like[some], mirrored[some], apart[some] = _compared(pictures, *pairs[some].T)
+    same = (like >= likeness) & (apart < colour)
+    pairs, cosine, like, mirrored = pairs[same], cosine[same], like[same], mirrored[same]
+    return Duplicates(pairs, cosine, like, mirrored, _joined(n, pairs))
+
+
+def _candidates(near: Neighbours, least: float) -> tuple[np.ndarray, np.ndarray]:
+    """Each pair of neighbours once, int64 (p, 2) with the smaller position first, and its cosine."""
+    n, k = near.rows.shape
+    first, second, cosine = np.repeat(np.arange(n), k), near.rows.ravel(), near.similarity.ravel()
+    good = (second >= 0) & (cosine >= least)
+    low, high = np.minimum(first, second)[good], np.maximum(first, second)[good]
+    _, where = np.unique(low * max(n, 1) + high, return_index=True)
+    return np.stack([low[where], high[where]], 1), cosine[good][where]
+
+
+def _compared(pictures: SmallPictures, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each pair the correlation in the better orientation, whether that is the mirrored one, and how far colours are."""
+    one, other = (_unit(pictures.grey[some]) for some in (i, j))
+    straight, turned = (np.einsum("phw,phw->p", one, every) for every in (other, other[:, :, ::-1]))
+    mirrored = turned > straight
+    mine, theirs = (pictures.colour[some].astype(np.float32) for some in (i, j))
+    theirs = np.where(mirrored[:, None, None, None], theirs[:, :, ::-1], theirs)
+    apart = np.sqrt(((mine - theirs) ** 2).mean((1, 2, 3)))
+    return np.maximum(straight, turned), mirrored, apart
+
+
+def _unit(grey: np.ndarray) -> np.ndarray:
+    """uint8 (p, 16, 16) to float32 of mean 0 and length one; flat pictures become zeros, which are like nothing."""
+    moved = grey.astype(np.float32)
+    moved -= moved.mean((1, 2), keepdims=True)
+    length = np.sqrt((moved**2).sum((1, 2), keepdims=True))
+    return np.where(length >= 3 * 16, moved / np.maximum(length, 1e-6), 0)
+
+
+def _joined(n: int, pairs: np.ndarray) -> np.ndarray:
+    """int64 (n,): the first position of the connected component of each."""
+    web = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
+    _, component = connected_components(web, directed=False)
+    _, first = np.unique(component, return_index=True)
+    return first[component].astype(np.int64)
+
+
+def outliers(near: Neighbours) -> Outliers:
+    """How strange each photo is among the others: the mean distance to its nearest, ten of them as a rule.
+
+    A single copy of a strange photo does not hide it, as nine of ten neighbours are still far.
+    """
+    known = near.rows >= 0
+    count = known.sum(1)
+    total = np.where(known, 1 - near.similarity.astype(np.float64), 0).sum(1)
+    distance = np.where(count > 0, total / np.maximum(count, 1), 0.0)
+    middle = float(np.median(distance)) if len(distance) else 0.0
+    spread = float(np.median(np.abs(distance - middle))) if len(distance) else 0.0
+    score = 0.6745 * (distance - middle) / max(spread, _ROUNDING)
+    return Outliers(distance, score, np.argsort(-distance, kind="stable"))
