@@ -236,7 +236,11 @@ def near_duplicates(
     for start in range(0, len(pairs), _PAIRS):
         some = slice(start, start + _PAIRS)
         like[some], mirrored[some], apart[some] = _compared(pictures, *pairs[some].T)
-    same = (like >= likeness) & (apart < colour)
+    i, j = pairs.T
+    equal = (pictures.grey[i] == pictures.grey[j]).all((1, 2)) & (pictures.colour[i] == pictures.colour[j]).all((1, 2, 3))
+    equal &= cosine >= 0.999  # flat ones as well, whose greys do not correlate
+    like[equal], mirrored[equal] = 1, False
+    same = equal | (like >= likeness) & (apart < colour)
     pairs, cosine, like, mirrored = pairs[same], cosine[same], like[same], mirrored[same]
     return Duplicates(pairs, cosine, like, mirrored, _joined(n, pairs))
 
