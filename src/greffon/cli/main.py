@@ -25,6 +25,7 @@ from greffon.cli.options import (
     ViewsOption,
     WeightsOption,
 )
+from greffon.cli.searching import duplicates, index, map_photos, outliers, search
 from greffon.cli.terminal import listener
 from greffon.cli.transductive import adapt, label
 from greffon.cli.weights import weights as weights_app
@@ -39,12 +40,17 @@ __all__ = [
     "classify",
     "compare",
     "describe",
+    "duplicates",
     "embed",
     "evaluate",
+    "index",
     "label",
     "main",
+    "map_photos",
+    "outliers",
     "predict",
     "probe",
+    "search",
     "train",
     "views",
 ]
@@ -63,6 +69,11 @@ app.add_typer(weights_app, name="weights")
 app.command()(train)
 app.command()(adapt)
 app.command()(label)
+app.command()(index)
+app.command()(search)
+app.command()(duplicates)
+app.command()(outliers)
+app.command("map")(map_photos)
 
 
 @app.command()
