@@ -197,12 +197,12 @@ def test_an_index_of_another_network_is_refused(made: IndexResult, photos: Path,
     about = json.loads((folder / "index.json").read_text())
     about["backbone"]["fingerprint"] = "0" * 64
     (folder / "index.json").write_text(json.dumps(about))
-    with pytest.raises(PhotoIndexError, match="000000000000.*features cannot be compared") as caught:
+    with pytest.raises(PhotoIndexError, match=r"000000000000.*features cannot be compared") as caught:
         search(folder, [photos / "odd.png"])
     assert "--backbone" in caught.value.hint
     about["backbone"] |= {"fingerprint": made.index.origin.fingerprint, "size": 64}
     (folder / "index.json").write_text(json.dumps(about))
-    with pytest.raises(PhotoIndexError, match="prepared for the network in another way.*height"):
+    with pytest.raises(PhotoIndexError, match=r"prepared for the network in another way.*height"):
         search(folder, [photos / "odd.png"])
 
 
