@@ -168,10 +168,8 @@ def main_outliers(data: Sequence[Path], seed: int, draws: int = 10) -> None:
                           "LOF": -LocalOutlierFactor(20).fit(x).negative_outlier_factor_}  # fmt: skip
                 for key, score in scores.items():
                     told[key].append((float(roc_auc_score(truth, score)), float(average_precision_score(truth, score))))
-            figures[f"20 of {other} among {name}"] = {
-                key: {"auc": round(float(np.mean([a for a, _ in rows])), 4), "average_precision": round(float(np.mean([b for _, b in rows])), 4)}
-                for key, rows in told.items()
-            }
+            means = {key: np.mean(rows, axis=0).round(4).tolist() for key, rows in told.items()}
+            figures[f"20 of {other} among {name}"] = {key: {"auc": a, "average_precision": b} for key, (a, b) in means.items()}
     record("searching_outliers", figures, notes=f"means of {draws} draws")
 
 
