@@ -170,7 +170,8 @@ def test_the_odd_one_is_the_first_outlier(made: IndexResult, tmp_path: Path) -> 
     assert len(rows) == 45 and Path(rows[0]["path"]).name == "odd.png"
     for name in ("strange.html", "strange.png"):
         outliers(made.folder, count=9, out=tmp_path / name)
-    for options in ({"count": 0}, {"neighbours": 0}):
+    wrong: list[dict[str, Any]] = [{"count": 0}, {"neighbours": 0}]
+    for options in wrong:
         with pytest.raises(OptionError, match="at least 1"):
             outliers(made.folder, **options)
 
@@ -233,8 +234,8 @@ def arrays(**changes: Any) -> Callable[[Path], None]:
     return edit
 
 
-def written(name: str, content: bytes) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_bytes(content) and None
+def written(name: str, content: bytes) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_bytes(content)
 
 
 def spoilt(values: np.ndarray, at: int, value: float) -> np.ndarray:
