@@ -28,6 +28,7 @@ __all__ = ["LOOK", "EmbeddedPhotos", "embed_photos", "unit_features"]
 
 #: What of the network's output is compared.
 LOOK = Representation("last", "mean", "sqrt-l2")
+_MANY = 100_000
 
 
 @final
@@ -42,7 +43,7 @@ class EmbeddedPhotos:
     digests
         uint8 (n, 32): the sha256 of each file's content.
     vectors
-        float32 (n, d): see ``unit_features``.
+        (n, d): see ``unit_features``. float32; of more than 100,000 files float16, which is half as much memory.
     precision
         What the network was computed in.
     unreadable
@@ -103,7 +104,10 @@ def embed_photos(
     files.sort(key=lambda one: os.fsencode(one[0]))
     rows = np.array([i for _, i in files], np.int64)
     # In parts: what a pass keeps of a photo is several times as wide as the vector.
-    parts = [unit_features(found.batch(rows[start : start + 4096]), network.widths()) for start in range(0, len(rows), 4096)]
+    kind = np.float16 if len(rows) > _MANY else np.float32
+    parts = [
+        unit_features(found.batch(rows[start : start + 4096]), network.widths()).astype(kind) for start in range(0, len(rows), 4096)
+    ]
     digests = np.frombuffer(bytes.fromhex("".join(looked.digests)), np.uint8).reshape(-1, 32)
     return EmbeddedPhotos(
         root=looked.dataset.root,
