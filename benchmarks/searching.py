@@ -125,7 +125,7 @@ def main_duplicates(data: Sequence[Path], count: int, seed: int) -> None:
                     picture = ImageOps.exif_transpose(opened).convert("RGB")
                 ways[int(i)] = WAYS[number % len(WAYS)]
                 (heap / f"{i:05}-copy.jpg").write_bytes(planted(picture, ways[int(i)], rng))
-            index(heap, out=Path(folder) / "index")
+            index(heap, out=Path(folder) / "index", precision="bfloat16")
             started = time.perf_counter()
             found = duplicates(Path(folder) / "index")
             seconds = time.perf_counter() - started
