@@ -14,12 +14,17 @@ if TYPE_CHECKING:
     from greffon.jobs.classify import classify
     from greffon.jobs.compare import compare
     from greffon.jobs.describe import describe
+    from greffon.jobs.duplicates import duplicates
     from greffon.jobs.embed import embed
     from greffon.jobs.evaluate import evaluate
+    from greffon.jobs.index import index
     from greffon.jobs.label import label
+    from greffon.jobs.mapping import map_photos
+    from greffon.jobs.outliers import outliers
     from greffon.jobs.predict import predict
     from greffon.jobs.probe import probe
     from greffon.jobs.suggest import suggest
+    from greffon.jobs.search import search
     from greffon.jobs.train import train
     from greffon.jobs.weights import export_weights, import_weights, list_weights, show_weights, verify_weights
     from greffon.model import Model, load_model, save_model
@@ -35,16 +40,21 @@ __all__ = [
     "classify",
     "compare",
     "describe",
+    "duplicates",
     "embed",
     "evaluate",
     "export_weights",
     "import_weights",
+    "index",
     "label",
     "list_weights",
     "load_model",
+    "map_photos",
+    "outliers",
     "predict",
     "probe",
     "save_model",
+    "search",
     "show_weights",
     "suggest",
     "train",
@@ -62,16 +72,21 @@ _HOMES = {
     "classify": "greffon.jobs.classify",
     "compare": "greffon.jobs.compare",
     "describe": "greffon.jobs.describe",
+    "duplicates": "greffon.jobs.duplicates",
     "embed": "greffon.jobs.embed",
     "evaluate": "greffon.jobs.evaluate",
     "export_weights": "greffon.jobs.weights",
     "import_weights": "greffon.jobs.weights",
+    "index": "greffon.jobs.index",
     "label": "greffon.jobs.label",
     "list_weights": "greffon.jobs.weights",
     "load_model": "greffon.model",
+    "map_photos": "greffon.jobs.mapping",
+    "outliers": "greffon.jobs.outliers",
     "predict": "greffon.jobs.predict",
     "probe": "greffon.jobs.probe",
     "save_model": "greffon.model",
+    "search": "greffon.jobs.search",
     "show_weights": "greffon.jobs.weights",
     "suggest": "greffon.jobs.suggest",
     "train": "greffon.jobs.train",

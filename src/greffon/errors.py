@@ -7,7 +7,8 @@
     ├── BackboneError    a network: its name, its stages
     ├── WeightsError     a weight file, or weights that cannot be had
     ├── StoreError       the activations on disk
-    └── ModelError       a model folder
+    ├── ModelError       a model folder
+    └── PhotoIndexError  an index of photos, for search
 
 The command line turns each of them into one message and exit code 2. Anything else that
 escapes is a fault of greffon's own.
@@ -22,6 +23,7 @@ __all__ = [
     "ImageError",
     "ModelError",
     "OptionError",
+    "PhotoIndexError",
     "StoreError",
     "WeightsError",
 ]
@@ -73,3 +75,7 @@ class StoreError(GreffonError):
 
 class ModelError(GreffonError):
     """A model folder that cannot be used."""
+
+
+class PhotoIndexError(GreffonError):
+    """An index of photos that cannot be used, or not with this network."""

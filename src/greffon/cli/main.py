@@ -29,6 +29,7 @@ from greffon.cli.options import (
     WeightsOption,
 )
 from greffon.cli.suggesting import suggest
+from greffon.cli.searching import duplicates, index, map_photos, outliers, search
 from greffon.cli.terminal import listener
 from greffon.cli.transductive import adapt, label
 from greffon.cli.weights import weights as weights_app
@@ -44,13 +45,18 @@ __all__ = [
     "classify",
     "compare",
     "describe",
+    "duplicates",
     "embed",
     "evaluate",
+    "index",
     "label",
     "main",
+    "map_photos",
+    "outliers",
     "predict",
     "probe",
     "suggest",
+    "search",
     "train",
     "views",
 ]
@@ -71,6 +77,11 @@ app.command()(adapt)
 app.command()(label)
 app.command()(suggest)
 app.command()(audit)
+app.command()(index)
+app.command()(search)
+app.command()(duplicates)
+app.command()(outliers)
+app.command("map")(map_photos)
 
 
 @app.command()

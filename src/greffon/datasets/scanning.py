@@ -20,7 +20,7 @@ from greffon.errors import DataError, ImageError
 from greffon.images import Limits, read_bytes, signature
 from greffon.progress import Progress
 
-__all__ = ["Facts", "FactsBook", "Scan", "near_duplicate_groups", "scan"]
+__all__ = ["Facts", "FactsBook", "Scan", "blurred", "near_duplicate_groups", "scan"]
 
 
 _LIMITS = Limits()
@@ -230,7 +230,7 @@ def near_duplicate_groups(facts: Sequence[Facts], block: int = 2048) -> np.ndarr
         return group
     grey = np.stack([np.frombuffer(f.grey, np.uint8).reshape(16, 16) for f in facts]).astype(np.float32)
     unit, varied = _unit(grey - grey.mean((1, 2), keepdims=True))
-    detail, _ = _unit(grey - _blurred(grey))
+    detail, _ = _unit(grey - blurred(grey))
     unit[~varied] = 0  # which is like nothing
     colour = np.stack([np.frombuffer(f.colour, np.uint8).reshape(4, 4, 3) for f in facts]).astype(np.float32)
     small = np.array([min(f.height, f.width) < 48 for f in facts])
@@ -266,7 +266,7 @@ def _unit(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return values / np.maximum(norm, 1e-6)[:, None, None], norm >= 3 * 16
 
 
-def _blurred(grey: np.ndarray) -> np.ndarray:
+def blurred(grey: np.ndarray) -> np.ndarray:
     """Each pixel of (n, 16, 16) becomes the mean of the nine around it; the border is continued."""
     wide = np.pad(grey, ((0, 0), (1, 1), (1, 1)), "edge")
     return sum((wide[:, y : y + 16, x : x + 16] for y in range(3) for x in range(3)), np.zeros_like(grey)) / 9

@@ -4,6 +4,8 @@ from greffon.report.adaptation import adaptation_report
 from greffon.report.auditing import audit_report
 from greffon.report.domains import plot_adaptation, plot_domains
 from greffon.report.labelling import labelling_report
+from greffon.report.maps import Atlas, make_atlas, map_part, map_report
+from greffon.report.neighbours import NeighbourTile, Wall, check_sheet, write_walls
 from greffon.report.page import train_report
 from greffon.report.plots import learning_curves, plot_comparison, plot_depths, plot_search, rate_finder
 from greffon.report.results import (
@@ -16,12 +18,19 @@ from greffon.report.results import (
 from greffon.report.suggestions import suggestions_page, suggestions_sheet
 
 __all__ = [
+    "Atlas",
+    "NeighbourTile",
+    "Wall",
     "adaptation_report",
     "audit_report",
     "check_folder_is_free",
     "check_results_folder",
+    "check_sheet",
     "labelling_report",
     "learning_curves",
+    "make_atlas",
+    "map_part",
+    "map_report",
     "path_in_table",
     "plot_adaptation",
     "plot_comparison",
@@ -34,4 +43,5 @@ __all__ = [
     "train_report",
     "write_results",
     "write_table",
+    "write_walls",
 ]

@@ -13,6 +13,7 @@ from greffon.errors import OptionError
 from greffon.report.labels import label_groups, printable
 from greffon.report.look import BLUE, GREEN, GREY, INK, ORANGE, new_figure, save_figure, set_head
 from greffon.training import EpochRow
+from greffon.transfer.unsupervised import lay_flat
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,8 +23,6 @@ __all__ = ["DomainMap", "map_domains", "plot_adaptation", "plot_domains"]
 #: Okabe and Ito (2008), the yellow darker, so that it is seen on white. From the ninth class on the form changes, too.
 _COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#A89F00")
 _LINES, _FILLED = "x+1234|_", "os^DvPX*"
-#: Fewer points than this have no neighbourhoods to keep: t-SNE makes way for the two principal axes.
-_FEW = 10
 #: Half of scikit-learn's default: the picture is the same to the eye, and the wait half as long.
 _STEPS = 500
 #: Names on a map, at most: the largest classes.
@@ -83,9 +82,9 @@ def map_domains(
         if features is None:
             continue
         parts = [part[some] for part, some in ((features[0], mine), (features[1], theirs)) if len(some)]
-        points, method = _flat(np.concatenate(parts).astype(np.float64), seed, start) if parts else (np.zeros((0, 2)), "PCA")
-        start = points
-        maps.append(DomainMap(title, points[: len(mine)], points[len(mine) :], labels[mine], guess[theirs], method))
+        flat = lay_flat(np.concatenate(parts) if parts else np.zeros((0, 1)), seed=seed, start=start, steps=_STEPS)
+        start = flat.points
+        maps.append(DomainMap(title, start[: len(mine)], start[len(mine) :], labels[mine], guess[theirs], flat.method))
     return tuple(maps)
 
 
@@ -95,26 +94,6 @@ def _evenly(groups: np.ndarray, most: int) -> np.ndarray:
     if len(order) > most:
         order = order[np.linspace(0, len(order) - 1, most).round().astype(np.int64)]
     return np.sort(order)
-
-
-def _flat(x: np.ndarray, seed: int, start: np.ndarray | None) -> tuple[np.ndarray, str]:
-    """Rows (n, d) as points (n, 2), and how that was done."""
-    x = np.nan_to_num(x - x.mean(0))
-    spread = float(np.abs(x).max(initial=0))
-    if len(x) < _FEW or spread < 1e-12:
-        rows = np.linalg.svd(x, full_matrices=False) if spread >= 1e-12 else None
-        points = np.zeros((len(x), 2)) if rows is None else (rows.U * rows.S)[:, :2]
-        return np.pad(points, ((0, 0), (0, 2 - points.shape[1]))), "PCA"
-    from sklearn.decomposition import PCA
-    from sklearn.manifold import TSNE
-
-    x = PCA(min(50, *x.shape), random_state=seed).fit_transform(x / spread)
-    if start is None or not start[:, 0].std() > 0:
-        start = np.pad(x, ((0, 0), (0, 2)))[:, :2]
-    # A small start, as scikit-learn has it for init="pca": distances grow while neighbours find each other.
-    begin = (start / start[:, 0].std() * 1e-4).astype(np.float32)
-    flat = TSNE(perplexity=min(30, (len(x) - 1) / 3), init=begin, max_iter=_STEPS, random_state=seed)
-    return flat.fit_transform(x), "t-SNE"
 
 
 def plot_domains(maps: Sequence[DomainMap], classes: Sequence[str], path: Path, *, title: str = "") -> None:

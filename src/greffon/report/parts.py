@@ -13,7 +13,7 @@ from typing import Any, final
 from greffon.errors import ImageError, ModelError
 from greffon.images import decode, read_bytes, thumbnail
 
-__all__ = ["Tile", "photo_address", "picture_address", "write_page"]
+__all__ = ["Tile", "filled", "photo_address", "picture_address", "write_page"]
 
 
 @final
@@ -42,18 +42,23 @@ def picture_address(file: Path | None) -> str:
     return _as_address(file.read_bytes(), "png") if file is not None and file.is_file() else ""
 
 
+def filled(template: str, values: Mapping[str, Any]) -> str:
+    """A template of this package with everything filled in, escaped but for what is ``Markup`` already."""
+    from jinja2 import Environment, select_autoescape
+
+    return (
+        Environment(autoescape=select_autoescape(default=True, default_for_string=True), trim_blocks=True)
+        .from_string(files("greffon.report").joinpath(template).read_text(encoding="utf-8"))
+        .render(values)
+    )
+
+
 def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
     """Fill a template of this package and write it, whole or not at all. Everything that is filled in is escaped.
 
     Raises ModelError where the file cannot be written.
     """
-    from jinja2 import Environment, select_autoescape
-
-    page = (
-        Environment(autoescape=select_autoescape(default=True, default_for_string=True), trim_blocks=True)
-        .from_string(files("greffon.report").joinpath(template).read_text(encoding="utf-8"))
-        .render(values)
-    )
+    page = filled(template, values)
     part = path.with_name(f".{path.name}-{os.getpid()}")
     try:
         part.write_text(page, encoding="utf-8", errors="replace")

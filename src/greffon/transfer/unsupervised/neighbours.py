@@ -11,6 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from greffon.datasets import Facts
+from greffon.datasets.scanning import blurred
 from greffon.errors import OptionError
 from greffon.progress import Progress
 
@@ -18,6 +19,8 @@ __all__ = ["Duplicates", "Neighbours", "Outliers", "SmallPictures", "near_duplic
 
 #: Pairs whose small pictures are compared at once: some 100 MiB.
 _PAIRS = 16384
+#: Pixels below which photos are small.
+_SMALL = 48
 #: Below this spread, in cosine, distances differ by what a stored vector is rounded by.
 _ROUNDING = 1e-3
 
@@ -200,9 +203,10 @@ def near_duplicates(
     near: Neighbours,
     pictures: SmallPictures,
     *,
-    similarity: float = 0.85,
+    similarity: float = 0.7,
     likeness: float = 0.97,
-    colour: float = 8.0,
+    detail: float = 0.88,
+    colour: float = 5.0,
 ) -> Duplicates:
     """Pairs of photos that are the same but for recompression, resizing or mirroring, and the groups that they join to.
 
@@ -218,7 +222,10 @@ def near_duplicates(
     similarity
         The least cosine of the features.
     likeness
-        The least correlation of the grey pictures.
+        The least correlation of the grey pictures; of photos below 48 pixels, of which many are alike at this size, 0.995.
+    detail
+        The least correlation of what is left of them without the mean of the 3 × 3 around each pixel: it keeps apart different things
+        before one and the same wall. Of photos below 48 pixels 0.97.
     colour
         How far the 4 × 4 colours may lie apart, in levels (root mean square).
 
@@ -231,12 +238,18 @@ def near_duplicates(
     if len(near.rows) != n:
         raise OptionError(f"near_duplicates: neighbours of {len(near.rows)} photos, and pictures of {n}")
     pairs, cosine = _candidates(near, similarity)
-    like, mirrored = np.zeros(len(pairs), np.float32), np.zeros(len(pairs), bool)
-    apart = np.zeros(len(pairs), np.float32)
+    i, j = pairs.T
+    like, fine, apart = (np.zeros(len(pairs), np.float32) for _ in range(3))
+    mirrored = np.zeros(len(pairs), bool)
     for start in range(0, len(pairs), _PAIRS):
         some = slice(start, start + _PAIRS)
-        like[some], mirrored[some], apart[some] = _compared(pictures, *pairs[some].T)
-    same = (like >= likeness) & (apart < colour)
+        like[some], fine[some], apart[some], mirrored[some] = _compared(pictures, i[some], j[some])
+    small = np.minimum(pictures.side[i], pictures.side[j]) < _SMALL
+    least, finest = np.where(small, max(likeness, 0.995), likeness), np.where(small, max(detail, 0.97), detail)
+    equal = (pictures.grey[i] == pictures.grey[j]).all((1, 2)) & (pictures.colour[i] == pictures.colour[j]).all((1, 2, 3))
+    equal &= cosine >= 0.999  # flat ones as well, whose greys do not correlate
+    like[equal], mirrored[equal] = 1, False
+    same = equal | (like >= least) & (fine >= finest) & (apart < colour)
     pairs, cosine, like, mirrored = pairs[same], cosine[same], like[same], mirrored[same]
     return Duplicates(pairs, cosine, like, mirrored, _joined(n, pairs))
 
@@ -251,23 +264,28 @@ def _candidates(near: Neighbours, least: float) -> tuple[np.ndarray, np.ndarray]
     return np.stack([low[where], high[where]], 1), cosine[good][where]
 
 
-def _compared(pictures: SmallPictures, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each pair the correlation in the better orientation, whether that is the mirrored one, and how far colours are."""
-    one, other = (_unit(pictures.grey[some]) for some in (i, j))
+def _compared(
+    pictures: SmallPictures, i: np.ndarray, j: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Of each pair how greys correlate in the better orientation, and details in that; how far colours are; if it is the mirrored one."""
+    mine, theirs = (pictures.grey[some].astype(np.float32) for some in (i, j))
+    one, other = _unit(mine), _unit(theirs)
     straight, turned = (np.einsum("phw,phw->p", one, every) for every in (other, other[:, :, ::-1]))
     mirrored = turned > straight
-    mine, theirs = (pictures.colour[some].astype(np.float32) for some in (i, j))
-    theirs = np.where(mirrored[:, None, None, None], theirs[:, :, ::-1], theirs)
-    apart = np.sqrt(((mine - theirs) ** 2).mean((1, 2, 3)))
-    return np.maximum(straight, turned), mirrored, apart
+    theirs = np.where(mirrored[:, None, None], theirs[:, :, ::-1], theirs)
+    one, other = (_unit(grey - blurred(grey), least=0.0) for grey in (mine, theirs))
+    detail = np.einsum("phw,phw->p", one, other)
+    colours, others = (pictures.colour[some].astype(np.float32) for some in (i, j))
+    others = np.where(mirrored[:, None, None, None], others[:, :, ::-1], others)
+    apart = np.sqrt(((colours - others) ** 2).mean((1, 2, 3)))
+    return np.maximum(straight, turned), detail, apart, mirrored
 
 
-def _unit(grey: np.ndarray) -> np.ndarray:
-    """uint8 (p, 16, 16) to float32 of mean 0 and length one; flat pictures become zeros, which are like nothing."""
-    moved = grey.astype(np.float32)
-    moved -= moved.mean((1, 2), keepdims=True)
+def _unit(grey: np.ndarray, least: float = 3.0) -> np.ndarray:
+    """float32 (p, 16, 16) to mean 0 and length one; what varies by less than 3 levels becomes zeros, which are like nothing."""
+    moved = grey - grey.mean((1, 2), keepdims=True)
     length = np.sqrt((moved**2).sum((1, 2), keepdims=True))
-    return np.where(length >= 3 * 16, moved / np.maximum(length, 1e-6), 0)
+    return np.where(length >= 16 * least, moved / np.maximum(length, 1e-6), 0)
 
 
 def _joined(n: int, pairs: np.ndarray) -> np.ndarray:
