@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from greffon.jobs.outliers import outliers
     from greffon.jobs.predict import predict
     from greffon.jobs.probe import probe
-    from greffon.jobs.suggest import suggest
     from greffon.jobs.search import search
+    from greffon.jobs.suggest import suggest
     from greffon.jobs.train import train
     from greffon.jobs.weights import export_weights, import_weights, list_weights, show_weights, verify_weights
     from greffon.model import Model, load_model, save_model

@@ -28,8 +28,8 @@ from greffon.cli.options import (
     ViewsOption,
     WeightsOption,
 )
-from greffon.cli.suggesting import suggest
 from greffon.cli.searching import duplicates, index, map_photos, outliers, search
+from greffon.cli.suggesting import suggest
 from greffon.cli.terminal import listener
 from greffon.cli.transductive import adapt, label
 from greffon.cli.weights import weights as weights_app
@@ -55,8 +55,8 @@ __all__ = [
     "outliers",
     "predict",
     "probe",
-    "suggest",
     "search",
+    "suggest",
     "train",
     "views",
 ]

@@ -1,10 +1,5 @@
 """Unsupervised transfer: the user's photos have no labels, or only those that are being asked for."""
 
-from greffon.transfer.unsupervised.suggesting import Given, Pool, Suggestion, greedy_cover, suggest_images
-
-__all__ = ["Given", "Pool", "Suggestion", "greedy_cover", "suggest_images"]
-"""Unsupervised transfer: the user's photos have no labels."""
-
 from greffon.transfer.unsupervised.embedding import LOOK, EmbeddedPhotos, embed_photos, unit_features
 from greffon.transfer.unsupervised.index_folder import (
     INDEX_FILES,
@@ -26,6 +21,7 @@ from greffon.transfer.unsupervised.neighbours import (
     nearest,
     outliers,
 )
+from greffon.transfer.unsupervised.suggesting import Given, Pool, Suggestion, greedy_cover, suggest_images
 
 __all__ = [
     "INDEX_FILES",
@@ -35,15 +31,19 @@ __all__ = [
     "Duplicates",
     "EmbeddedPhotos",
     "FlatMap",
+    "Given",
     "Neighbours",
     "Origin",
     "Outliers",
     "PhotoIndex",
+    "Pool",
     "Searcher",
     "SmallPictures",
+    "Suggestion",
     "VectorIndex",
     "build_index",
     "embed_photos",
+    "greedy_cover",
     "has_faiss",
     "has_umap",
     "is_index_folder",
@@ -55,5 +55,6 @@ __all__ = [
     "photo_index",
     "save_index",
     "searcher",
+    "suggest_images",
     "unit_features",
 ]
