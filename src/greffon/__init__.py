@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from greffon.jobs.adapt import adapt
     from greffon.jobs.backbones import backbones
     from greffon.jobs.classify import classify
+    from greffon.jobs.cluster import cluster
     from greffon.jobs.compare import compare
     from greffon.jobs.describe import describe
     from greffon.jobs.embed import embed
@@ -30,6 +31,7 @@ __all__ = [
     "adapt",
     "backbones",
     "classify",
+    "cluster",
     "compare",
     "describe",
     "embed",
@@ -55,6 +57,7 @@ _HOMES = {
     "adapt": "greffon.jobs.adapt",
     "backbones": "greffon.jobs.backbones",
     "classify": "greffon.jobs.classify",
+    "cluster": "greffon.jobs.cluster",
     "compare": "greffon.jobs.compare",
     "describe": "greffon.jobs.describe",
     "embed": "greffon.jobs.embed",

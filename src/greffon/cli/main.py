@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from greffon.cli.clustering import cluster
 from greffon.cli.inductive import compare, probe, train
 from greffon.cli.options import (
     BackboneOption,
@@ -37,6 +38,7 @@ __all__ = [
     "backbones",
     "cache",
     "classify",
+    "cluster",
     "compare",
     "describe",
     "embed",
@@ -63,6 +65,7 @@ app.add_typer(weights_app, name="weights")
 app.command()(train)
 app.command()(adapt)
 app.command()(label)
+app.command()(cluster)
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """What a person looks at: one HTML file, and pictures of results."""
 
 from greffon.report.adaptation import adaptation_report
+from greffon.report.clusters import ClusterPhoto, cluster_sheet, clusters_report, plot_count
 from greffon.report.domains import plot_adaptation, plot_domains
 from greffon.report.labelling import labelling_report
 from greffon.report.page import train_report
@@ -14,14 +15,18 @@ from greffon.report.results import (
 )
 
 __all__ = [
+    "ClusterPhoto",
     "adaptation_report",
     "check_folder_is_free",
     "check_results_folder",
+    "cluster_sheet",
+    "clusters_report",
     "labelling_report",
     "learning_curves",
     "path_in_table",
     "plot_adaptation",
     "plot_comparison",
+    "plot_count",
     "plot_depths",
     "plot_domains",
     "plot_search",
