@@ -29,7 +29,7 @@ def test_the_nearest_name_wins() -> None:
 def test_both_kinds_of_file_say_the_same(tmp_path: Path) -> None:
     as_json, as_csv = tmp_path / "names.json", tmp_path / "names.csv"
     as_json.write_text(json.dumps({"clustering": "abc", "names": {"0": " cat ", "3.1": "été,"}, "photos": {"/a b.jpg": ""}}))
-    as_csv.write_text('\ufeffcluster,name,path\r\n0,cat,\r\n3.1,"été, "\r\n,,/a b.jpg\r\n', encoding="utf-8")
+    as_csv.write_text('\ufeffcluster,name,path\r\n0,cat,\r\n3.1,"été, ",\r\n,,/a b.jpg\r\n', encoding="utf-8")
     one, other = read_names(as_json), read_names(as_csv)
     assert one.clusters == other.clusters == {"0": "cat", "3.1": "été,"}
     assert one.photos == other.photos == {"/a b.jpg": ""}

@@ -47,13 +47,14 @@ def test_the_sure_ones_are_right_more_often() -> None:
 
 def test_votes_against_a_loop() -> None:
     labels, guesses = noisy(0.2, 1), [noisy(0.5, 2), np.where(np.arange(120) % 7, noisy(0.1, 3), -1)]
+    beliefs = [np.where(one[:, None] == np.arange(3), 1.0, 0.0) for one in guesses]
     wanted = np.zeros(120)
     for i in range(120):
         for one in guesses:
             if one[i] >= 0:
                 together = [j for j in range(120) if one[j] == one[i]]
                 wanted[i] += np.mean([labels[j] == labels[i] for j in together]) / 2
-    np.testing.assert_allclose(votes_for(labels, guesses), wanted)
+    np.testing.assert_allclose(votes_for(labels, beliefs), wanted)
 
 
 def test_clusterings_of_other_numbers_and_with_photos_in_none() -> None:

@@ -160,14 +160,51 @@ def test_ward_of_many_takes_some() -> None:
 
 
 def test_the_mixture_is_scikit_learns() -> None:
-    found = GaussianMixture(axes=4, floor=1e-6).cluster(PLAIN, 4, 0)
-    centred = PLAIN.features - PLAIN.features.mean(0)
-    axes = np.linalg.svd(centred.astype(np.float64), full_matrices=False)[2][:4]
-    other = Mixture(4, covariance_type="diag", n_init=10, random_state=0).fit(centred @ axes.T)
-    assert adjusted_rand_score(other.predict(centred @ axes.T), found.labels) == 1
-    np.testing.assert_allclose(found.confidence, other.predict_proba(centred @ axes.T).max(1), atol=1e-2)
+    """Without the shrinkage; proportions that are equal are not changed by being drawn together."""
+    photos, truth = grouped(3, 60, 5, apart=3.5)
+    x = (photos.features - photos.features.mean(0)).astype(np.float64)
+    other = Mixture(3, covariance_type="tied", n_init=20, tol=1e-9, max_iter=1000, reg_covar=0, random_state=0).fit(x)
+    found = package.mixed_from(x, truth, 3, shrinkage=0, rounds=1000)
+    theirs = other.predict_proba(x)
+    order = [int(np.argmax([np.corrcoef(found.belief[:, c], theirs[:, d])[0, 1] for d in range(3)])) for c in range(3)]
+    np.testing.assert_allclose(found.belief, theirs[:, order], atol=0.02)
+    constant = 5 / 2 * np.log(2 * np.pi)
+    assert found.likelihood - constant == pytest.approx(float(other.score(x)), abs=1e-3)
 
 
+def test_the_shrunken_covariance_against_a_loop() -> None:
+    """One round of expectation maximisation, written out."""
+    photos, truth = grouped(3, 8, 4, apart=2)
+    x = (photos.features - photos.features.mean(0)).astype(np.float64)
+    start = np.where(np.arange(24) < 5, (truth + 1) % 3, truth)
+    n, d, k = 24, 4, 3
+    means = [np.mean([x[i] for i in range(n) if start[i] == c], 0) for c in range(k)]
+    within = sum(np.outer(x[i] - means[start[i]], x[i] - means[start[i]]) for i in range(n)) / n
+    within = 0.7 * within + 0.3 * np.trace(within) / d * np.eye(d)
+    share = [((start == c).sum() + n / k) / (2 * n) for c in range(k)]
+    density = np.array([[share[c] * np.exp(-(x[i] - means[c]) @ np.linalg.inv(within) @ (x[i] - means[c]) / 2) for c in range(k)]
+                        for i in range(n)]) / np.sqrt(np.linalg.det(within))  # fmt: skip
+    found = package.mixed_from(x, start, k, shrinkage=0.3, rounds=1)
+    np.testing.assert_allclose(found.belief, density / density.sum(1, keepdims=True), rtol=1e-6)
+    assert found.likelihood == pytest.approx(float(np.log(density.sum(1)).mean()), rel=1e-6)
+
+
+def test_a_mixture_of_many_learns_from_some() -> None:
+    found = GaussianMixture(most=80).cluster(PLAIN, 4, 0)
+    assert adjusted_rand_score(TRUTH, found.labels) == 1
+
+
+def test_a_mixture_finds_what_k_means_does_not() -> None:
+    """Two long groups beside each other, each longer than they are apart."""
+    rng = np.random.default_rng(0)
+    truth = np.arange(200) % 2
+    x = np.stack([rng.normal(0, 2, 200), np.where(truth, 1, -1) + rng.normal(0, 0.3, 200), rng.normal(0, 2, 200)], 1).astype(np.float32)
+    start = SphericalKMeans().cluster(Unlabelled(x), 2, 0).labels
+    assert adjusted_rand_score(truth, start) < 0.5
+    assert adjusted_rand_score(truth, GaussianMixture(shrinkage=0.01, restarts=20).cluster(Unlabelled(x), 2, 0).labels) > 0.95
+
+
+@pytest.mark.filterwarnings("ignore:Graph is not fully connected")  # scikit-learn's word on two rings
 def test_spectral_agrees_with_scikit_learn() -> None:
     """On two rings about each other, which no centre tells apart."""
     rng = np.random.default_rng(0)

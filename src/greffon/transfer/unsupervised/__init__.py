@@ -4,7 +4,6 @@ from greffon.transfer.unsupervised.choosing import Clustering, Opinion, cluster_
 from greffon.transfer.unsupervised.clustering import (
     ClusterMethod,
     DensityClusters,
-    GaussianMixture,
     Partition,
     SphericalKMeans,
     Ward,
@@ -15,7 +14,8 @@ from greffon.transfer.unsupervised.clustering import (
 )
 from greffon.transfer.unsupervised.consensus import agreement, joined, votes_for
 from greffon.transfer.unsupervised.counting import Count, estimate_count, gap_choice, prediction_strength, silhouette
-from greffon.transfer.unsupervised.methods import METHODS, VOTERS
+from greffon.transfer.unsupervised.methods import METHODS
+from greffon.transfer.unsupervised.mixtures import Fitted, GaussianMixture, mixed_from, mixture_axes
 from greffon.transfer.unsupervised.representations import LOOKS, Look, Unlabelled, on_axes, unit_rows
 from greffon.transfer.unsupervised.spectral import Spectral, neighbourhood
 from greffon.transfer.unsupervised.splitting import parts_of
@@ -23,11 +23,11 @@ from greffon.transfer.unsupervised.splitting import parts_of
 __all__ = [
     "LOOKS",
     "METHODS",
-    "VOTERS",
     "ClusterMethod",
     "Clustering",
     "Count",
     "DensityClusters",
+    "Fitted",
     "GaussianMixture",
     "Look",
     "Opinion",
@@ -44,6 +44,8 @@ __all__ = [
     "gap_choice",
     "joined",
     "margin",
+    "mixed_from",
+    "mixture_axes",
     "neighbourhood",
     "numbered",
     "on_axes",

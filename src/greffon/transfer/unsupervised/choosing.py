@@ -11,10 +11,11 @@ from threadpoolctl import threadpool_limits
 
 from greffon.errors import OptionError
 from greffon.progress import Progress
+from greffon.transfer.unsupervised.agreeing import clusters_by_consensus
 from greffon.transfer.unsupervised.clustering import Partition, centres_of, distinct, nearest
-from greffon.transfer.unsupervised.consensus import agreement, joined
+from greffon.transfer.unsupervised.consensus import agreement
 from greffon.transfer.unsupervised.counting import Count, estimate_count, silhouette
-from greffon.transfer.unsupervised.methods import METHODS, VOTERS
+from greffon.transfer.unsupervised.methods import METHODS
 from greffon.transfer.unsupervised.representations import Unlabelled, unit_rows
 
 __all__ = ["Clustering", "Opinion", "cluster_looks"]
@@ -30,7 +31,6 @@ class Opinion:
 
     look: int
     method: str
-    seed: int
     k: int
     agreement: float
     silhouette: float
@@ -95,7 +95,7 @@ def cluster_looks(
         How many clusters; by default it is estimated, see ``estimate_count``.
     method
         A name of ``METHODS``: run on every look, and the look is taken whose clusters agree most with those of the others
-        (Strehl and Ghosh 2002, JMLR 3). ``"auto"``: the methods ``VOTERS`` on every look, joined by ``consensus.joined``.
+        (Strehl and Ghosh 2002, JMLR 3). ``"auto"``: see ``clusters_by_consensus``.
     most_k
         The largest number that is tried where k is estimated.
 
@@ -146,29 +146,23 @@ def _by_one(
     ]
     best = int(np.argmax(agreements))
     opinions = tuple(
-        Opinion(i, method, seed, one.k, agreements[i], silhouette(looks[i].features, one.labels, seed=seed))
+        Opinion(i, method, one.k, agreements[i], silhouette(looks[i].features, one.labels, seed=seed))
         for i, one in enumerate(found)
     )
     return _told(looks[best], found[best], best, method, opinions, count)
 
 
 def _by_consensus(looks: Sequence[Unlabelled], k: int, count: Count | None, seed: int, progress: Progress) -> Clustering:
-    asked = [(i, name) for i in range(len(looks)) for name in VOTERS]
-    progress.begin("Clustering", len(asked) + 1)
-    found: list[np.ndarray] = []
-    for i, name in asked:
-        found.append(METHODS[name].cluster(looks[i], k, seed).labels)
-        progress.advance()
-    whole = joined(found, k, seed)
-    progress.advance()
-    progress.end()
+    whole, best, starts = clusters_by_consensus(looks, k, seed, progress)
+    asked = [(i, "mixture", labels) for i, labels in enumerate(best)]
+    if len(starts[0].labels) == len(looks[0]):
+        asked += [(one.look, one.method, one.labels) for one in starts]
     opinions = tuple(
-        Opinion(i, name, seed, int(one.max()) + 1, agreement(one, whole.labels), silhouette(looks[i].features, one, seed=seed))
-        for (i, name), one in zip(asked, found, strict=True)
+        Opinion(i, name, int(one.max()) + 1, agreement(one, whole.labels), silhouette(looks[i].features, one, seed=seed))
+        for i, name, one in asked
     )
-    by_look = [float(np.mean([one.agreement for one in opinions if one.look == i])) for i in range(len(looks))]
-    best = int(np.argmax(by_look))
-    return _told(looks[best], whole, best, "consensus", opinions, count)
+    which = int(np.argmax([one.agreement for one in opinions[: len(looks)]]))
+    return _told(looks[which], whole, which, "consensus", opinions, count)
 
 
 def _told(

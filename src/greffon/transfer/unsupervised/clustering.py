@@ -1,10 +1,7 @@
-"""Clusterings of one table of features: k-means on the sphere, Gaussian mixture, Ward's, and HDBSCAN."""
+"""Clusterings of one table of features: k-means on the sphere, Ward's agglomeration, and HDBSCAN."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, final
 
@@ -17,7 +14,6 @@ from greffon.transfer.unsupervised.representations import Unlabelled, on_axes, u
 __all__ = [
     "ClusterMethod",
     "DensityClusters",
-    "GaussianMixture",
     "Partition",
     "SphericalKMeans",
     "Ward",
@@ -127,46 +123,6 @@ def _without_empty(labels: np.ndarray, likeness: np.ndarray, k: int) -> np.ndarr
         counts[labels[row]] -= 1
         labels[row] = empty
     return labels
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class GaussianMixture:
-    """A mixture of Gaussians on principal axes, by expectation maximisation (scikit-learn's). The confidence is the posterior.
-
-    Parameters
-    ----------
-    axes
-        So many principal axes.
-    shape
-        Of the covariance: ``"full"``, ``"tied"``, ``"diag"`` or ``"spherical"``.
-    floor
-        Added to every variance, in units of the mean variance of an axis.
-    most
-        Fitted on at most so many photos, drawn by the seed.
-    """
-
-    axes: int = 32
-    shape: str = "diag"
-    floor: float = 0.05
-    starts: int = 5
-    most: int = 20000
-
-    def cluster(self, photos: Unlabelled, k: int, seed: int) -> Partition:
-        from sklearn.mixture import GaussianMixture as Mixture
-
-        must_hold(photos, k)
-        x = on_axes(photos.features, self.axes).astype(np.float64)
-        x /= max(float(np.sqrt(x.var(0).mean())), 1e-12)
-        some = drawn(len(x), self.most, seed)
-        # The starts are k-means's own: expectation maximisation from k-means++ alone ends worse.
-        start = SphericalKMeans(self.starts).cluster(Unlabelled(photos.features[some]), k, seed).labels
-        means = centres_of(x[some], start, k)
-        with _unconverged():
-            model = Mixture(k, covariance_type=self.shape, reg_covar=self.floor, means_init=means, random_state=seed,
-                            max_iter=200, n_init=1, init_params="random_from_data").fit(x[some])  # fmt: skip
-        belief = np.concatenate([model.predict_proba(x[i : i + _BLOCK]) for i in range(0, len(x), _BLOCK)])
-        return from_belief(belief)
 
 
 @final
@@ -344,13 +300,3 @@ def must_hold(photos: Unlabelled, k: int) -> None:
     there = distinct(photos, k)
     if there < k:
         raise OptionError(f"{k} clusters were asked for, and only {there} of the {len(photos)} photos differ from each other")
-
-
-@contextmanager
-def _unconverged() -> Iterator[None]:
-    """A fit that is still moving a little after its last round is good enough, and that need not be said."""
-    from sklearn.exceptions import ConvergenceWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        yield

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from greffon.transfer.unsupervised.clustering import (
     ClusterMethod,
     DensityClusters,
-    GaussianMixture,
     SphericalKMeans,
     Ward,
 )
+from greffon.transfer.unsupervised.mixtures import GaussianMixture
 from greffon.transfer.unsupervised.spectral import Spectral
 
-__all__ = ["METHODS", "VOTERS"]
+__all__ = ["METHODS"]
 
 #: Every clustering. Each is one that a user may ask for.
 METHODS: Mapping[str, ClusterMethod] = {
@@ -23,6 +23,3 @@ METHODS: Mapping[str, ClusterMethod] = {
     "hdbscan": DensityClusters(),
     "spectral": Spectral(),
 }
-
-#: The ones that ``auto`` asks.
-VOTERS = ("kmeans", "mixture", "spectral")
