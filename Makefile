@@ -74,6 +74,8 @@ SIDE := $(BIN)/python benchmarks/side_by_side.py
 
 .PHONY: bench-pass bench-memory bench-accuracy bench-finetune bench-table bench-gain bench-label bench-suggest \
 	bench-adaptation bench-adaptation-speed
+.PHONY: bench-pass bench-memory bench-accuracy bench-finetune bench-table bench-gain bench-label \
+	bench-adaptation bench-adaptation-speed bench-cluster
 
 bench-pass: $(READY) ## the frozen pass against the bare network
 	@$(BIN)/python benchmarks/frozen_pass.py $(DATA)/trash --images 2000
@@ -110,6 +112,10 @@ bench-suggest: $(READY) ## photos worth labelling first, against as many at rand
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/suggesting.py $(DATA)/trash $(DATA)/flowers $(DATA)/photo_art/photo \
 		$(DATA)/photo_art/art_painting $(DATA)/cats_dogs $(DATA)/weather $(DATA)/vehicles \
 		--rivals typiclust,probcover,coreset,margin,badge,dropquery --processes $(WORKERS)
+bench-cluster: $(READY) ## clusters against the classes that a person gave; and 100,000 photos in 100 clusters
+	@$(BIN)/python benchmarks/clustering.py $(DATA)/photo_art/photo $(DATA)/photo_art/art_painting $(DATA)/flowers $(DATA)/weather \
+		$(DATA)/cats_dogs $(DATA)/trash $(DATA)/vehicles $(DATA)/digits/optdigits $(DATA)/digits/mnist
+	@$(BIN)/python benchmarks/clustering.py --scale 100000
 
 PHOTO := $(DATA)/photo_art/photo
 ART := $(DATA)/photo_art/art_painting

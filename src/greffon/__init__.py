@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from greffon.jobs.audit import audit
     from greffon.jobs.backbones import backbones
     from greffon.jobs.classify import classify
+    from greffon.jobs.cluster import cluster
     from greffon.jobs.compare import compare
     from greffon.jobs.describe import describe
     from greffon.jobs.duplicates import duplicates
@@ -38,6 +39,7 @@ __all__ = [
     "audit",
     "backbones",
     "classify",
+    "cluster",
     "compare",
     "describe",
     "duplicates",
@@ -70,6 +72,7 @@ _HOMES = {
     "audit": "greffon.jobs.audit",
     "backbones": "greffon.jobs.backbones",
     "classify": "greffon.jobs.classify",
+    "cluster": "greffon.jobs.cluster",
     "compare": "greffon.jobs.compare",
     "describe": "greffon.jobs.describe",
     "duplicates": "greffon.jobs.duplicates",

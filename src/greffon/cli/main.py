@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from greffon.cli.auditing import audit
+from greffon.cli.clustering import cluster
 from greffon.cli.inductive import compare, probe, train
 from greffon.cli.options import (
     BackboneOption,
@@ -43,6 +44,7 @@ __all__ = [
     "backbones",
     "cache",
     "classify",
+    "cluster",
     "compare",
     "describe",
     "duplicates",
@@ -82,6 +84,7 @@ app.command()(search)
 app.command()(duplicates)
 app.command()(outliers)
 app.command("map")(map_photos)
+app.command()(cluster)
 
 
 @app.command()
