@@ -4,7 +4,7 @@ from greffon.training.adapting import Adaptation, Objective, Seen
 from greffon.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from greffon.training.finder import RateCurve, find_rate
 from greffon.training.grown import Grown
-from greffon.training.judging import Keep, TargetRow, judge_target
+from greffon.training.judging import FeatureRow, Judge, Keep, Looked, TargetRow, judge_target
 from greffon.training.loop import fit
 from greffon.training.recipe import Recipe
 from greffon.training.source import FirstViews, RecomputedViews, Source, StoredViews, as_tensor
@@ -15,9 +15,12 @@ __all__ = [
     "Adaptation",
     "Checkpoint",
     "EpochRow",
+    "FeatureRow",
     "FirstViews",
     "Grown",
+    "Judge",
     "Keep",
+    "Looked",
     "Objective",
     "RateCurve",
     "Recipe",
