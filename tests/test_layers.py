@@ -54,7 +54,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "activations",
     ),
     ("metrics", "linear", "heads", "losses", "training"),
-    ("model.upper", "model.value", "model.folder", "model"),
+    ("model.upper", "model.value", "model.folder", "model.networks", "model"),
     ("transfer.inductive", "transfer.transductive", "transfer.unsupervised", "transfer"),
     ("evaluation", "audit", "explain", "report", "export", "tracking"),
     ("jobs.*", "jobs", "estimators", "demo"),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from greffon.jobs.evaluate import evaluate
     from greffon.jobs.label import label
     from greffon.jobs.predict import predict
+    from greffon.jobs.pretrain import pretrain
     from greffon.jobs.probe import probe
     from greffon.jobs.train import train
     from greffon.jobs.weights import export_weights, import_weights, list_weights, show_weights, verify_weights
@@ -40,6 +41,7 @@ __all__ = [
     "list_weights",
     "load_model",
     "predict",
+    "pretrain",
     "probe",
     "save_model",
     "show_weights",
@@ -65,6 +67,7 @@ _HOMES = {
     "list_weights": "greffon.jobs.weights",
     "load_model": "greffon.model",
     "predict": "greffon.jobs.predict",
+    "pretrain": "greffon.jobs.pretrain",
     "probe": "greffon.jobs.probe",
     "save_model": "greffon.model",
     "show_weights": "greffon.jobs.weights",

@@ -25,6 +25,7 @@ from greffon.cli.options import (
     ViewsOption,
     WeightsOption,
 )
+from greffon.cli.pretraining import pretrain
 from greffon.cli.terminal import listener
 from greffon.cli.transductive import adapt, label
 from greffon.cli.weights import weights as weights_app
@@ -44,6 +45,7 @@ __all__ = [
     "label",
     "main",
     "predict",
+    "pretrain",
     "probe",
     "train",
     "views",
@@ -63,6 +65,7 @@ app.add_typer(weights_app, name="weights")
 app.command()(train)
 app.command()(adapt)
 app.command()(label)
+app.command()(pretrain)
 
 
 @app.command()

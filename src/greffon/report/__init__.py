@@ -5,6 +5,7 @@ from greffon.report.domains import plot_adaptation, plot_domains
 from greffon.report.labelling import labelling_report
 from greffon.report.page import train_report
 from greffon.report.plots import learning_curves, plot_comparison, plot_depths, plot_search, rate_finder
+from greffon.report.pretraining import plot_pretraining, pretraining_report
 from greffon.report.results import (
     check_folder_is_free,
     check_results_folder,
@@ -24,7 +25,9 @@ __all__ = [
     "plot_comparison",
     "plot_depths",
     "plot_domains",
+    "plot_pretraining",
     "plot_search",
+    "pretraining_report",
     "rate_finder",
     "train_report",
     "write_results",

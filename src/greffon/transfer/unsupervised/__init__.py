@@ -11,7 +11,6 @@ from greffon.transfer.unsupervised.above import (
 from greffon.transfer.unsupervised.measures import (
     alpha_req,
     found_again,
-    nearest,
     neighbour_agreement,
     rank_me,
     view_ratio,
@@ -24,7 +23,6 @@ __all__ = [
     "alpha_req",
     "features_above",
     "found_again",
-    "nearest",
     "neighbour_agreement",
     "pretrain_above",
     "rank_me",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["alpha_req", "found_again", "neighbour_agreement", "nearest", "rank_me", "view_ratio"]
+__all__ = ["alpha_req", "found_again", "nearest", "neighbour_agreement", "rank_me", "view_ratio"]
 
 
 def rank_me(features: np.ndarray, epsilon: float = 1e-7) -> float:
