@@ -14,7 +14,19 @@ from torch import Tensor, nn
 
 from greffon.errors import OptionError
 from greffon.progress import Silent
-from greffon.training import Adaptation, EpochRow, FeatureRow, Grown, Looked, Objective, Recipe, Samples, Seen, Trained, fit
+from greffon.training import (
+    Adaptation,
+    EpochRow,
+    FeatureRow,
+    Grown,
+    Looked,
+    Objective,
+    Recipe,
+    Samples,
+    Seen,
+    Trained,
+    fit,
+)
 from greffon.training.judging import is_better
 from greffon.transfer.inductive import grown_on
 from growing import Held, drawn_network, held, started
