@@ -102,14 +102,11 @@ def main() -> None:
                 with tempfile.TemporaryDirectory() as folder:
                     found = pretrain(data, out=Path(folder) / "network", size=options.size, wishes=wishes, seed=seed, store=store)
                 pooled = pooled_of(found.network, looked.dataset, looked.digests, store)
-                rows[f"{method}, seed {seed}"] = {
-                    "method": found.method,
-                    "gained": found.gained,
-                    "best_epoch": found.best_epoch,
-                    "seconds": round(found.seconds),
-                    **{name: told_difference(probe_folds(pooled, start.widths(), looked, looks, options.repeats, options.folds), before[name])
-                       for name, looks in LOOKS.items()},
-                }  # fmt: skip
+                told: dict[str, Any] = {"method": found.method, "gained": found.gained, "best_epoch": found.best_epoch}
+                for name, looks in LOOKS.items():
+                    after = probe_folds(pooled, start.widths(), looked, looks, options.repeats, options.folds)
+                    told[name] = told_difference(after, before[name])
+                rows[f"{method}, seed {seed}"] = {**told, "seconds": round(found.seconds)}
                 print(data.name, method, seed, rows[f"{method}, seed {seed}"], flush=True)
         figures[data.name] = {"n": len(looked.dataset), "classes": len(looked.dataset.classes), "runs": rows}
     record(options.name, figures, notes=f"{options.repeats} times {options.folds} folds; the training saw all photos, no label")
