@@ -25,7 +25,7 @@ from greffon.training.adapting import Adaptation, TargetStream
 from greffon.training.checkpoint import Checkpoint, flat_optimizer, load_checkpoint, load_optimizer, save_checkpoint
 from greffon.training.fabric import make_fabric, scores_of
 from greffon.training.groups import keep_statistics, make_optimizer, parameter_groups, train_top
-from greffon.training.grown import Grown
+from greffon.training.grown import FeaturesAndScores, Grown
 from greffon.training.judging import FeatureRow, TargetRow, is_better
 from greffon.training.mixing import mixed
 from greffon.training.recipe import Recipe
@@ -149,20 +149,6 @@ def _apart(seen: TargetRow | FeatureRow | None) -> tuple[TargetRow | None, Featu
 
 
 @final
-class _Both(nn.Module):
-    """Features and scores in one pass: what a method of adaptation sees of a ``Grown``."""
-
-    def __init__(self, grown: Grown) -> None:
-        super().__init__()
-        self.grown = grown
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, c, h, w) to (n, d) and (n, classes)."""
-        features = self.grown.features(x)
-        return features, self.grown.scores(features)
-
-
-@final
 class _Run:
     """The changing state of one training run."""
 
@@ -196,7 +182,7 @@ class _Run:
             self._groups += self._target.groups(len(grown.span.stages))
         optimizer = make_optimizer(self._groups, recipe)
         self._module, self._optimizer = self._fabric.setup(grown, optimizer)
-        self._both = self._fabric.setup_module(_Both(grown)) if adaptation is not None else None
+        self._both = self._fabric.setup_module(FeaturesAndScores(grown)) if adaptation is not None else None
         self._positions = np.zeros(0, np.int64) if adaptation is None else adaptation.target
         self.images = len(train) or len(self._positions)
         balanced = recipe.balanced and len(train) > 0
@@ -354,7 +340,7 @@ class _Run:
         return self._target.judge(network, [row.target for row in self.history if row.target is not None])
 
     def _network_to_judge(self, both: nn.Module) -> nn.Module:
-        return both if self._average is None or not self.history else _Both(self._average)
+        return both if self._average is None or not self.history else FeaturesAndScores(self._average)
 
     def _judge(self, row: EpochRow) -> None:
         if row.target is not None and self._target is not None:
