@@ -16,7 +16,7 @@ from sklearn.metrics import adjusted_rand_score
 from greffon.errors import BackboneError, DataError, ModelError, OptionError
 from greffon.losses import barlow_twins, nt_xent, vicreg
 from greffon.progress import Silent
-from greffon.training import Grown, Looked, Recipe, Seen, Trained
+from greffon.training import Checkpoint, Grown, Looked, Recipe, Seen, Trained, loop
 from greffon.transfer.unsupervised import SELF_SUPERVISED, pretrain_above, rank_me, ready_to_pretrain
 from greffon.transfer.unsupervised.above import DeepCluster, SelfSupervised, cluster_labels, judge_epoch
 from growing import Held, drawn_network, held
@@ -84,12 +84,14 @@ def test_the_same_seed_and_another_one(name: str) -> None:
 def pretrained_state(name: str, recipe: Recipe) -> dict[str, torch.Tensor]:
     """Of the last epoch, whatever is kept in the end: as the checkpoint has it."""
     states: list[dict[str, torch.Tensor]] = []
-    import greffon.training.loop as loop
+
+    def save(path: Path, checkpoint: Checkpoint) -> None:
+        states.append({key: tensor.detach().clone() for key, tensor in checkpoint.part("now").items()})
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "save_checkpoint", lambda path, checkpoint: states.append(dict(checkpoint.part("now"))))
+        patch.setattr(loop, "save_checkpoint", save)
         trained(name, recipe, checkpoint=Path("nowhere"))
-    return {key: tensor.detach().clone() for key, tensor in states[-1].items()}
+    return states[-1]
 
 
 @pytest.mark.parametrize("name", SELF_SUPERVISED)
