@@ -38,6 +38,12 @@ def test_against_the_paper(temperature: float) -> None:
     assert nt_xent(t(FIRST), t(SECOND), temperature).item() == pytest.approx(by_hand(FIRST, SECOND, temperature), rel=1e-10)
 
 
+@pytest.mark.parametrize(("temperature", "theirs"), [(0.1, 10.747957191945247), (0.5, 3.4561476706344134), (2.0, 2.5846288983640138)])
+def test_against_lightly(temperature: float, theirs: float) -> None:
+    """``NTXentLoss`` of lightly 1.6.0 on the same numbers; it computes with them in float64."""
+    assert nt_xent(t(FIRST), t(SECOND), temperature).item() == pytest.approx(theirs, rel=1e-10)
+
+
 @pytest.mark.parametrize("wrong", [{"with_itself": True}, {"one_way": True}])
 def test_a_disturbed_one_is_noticed(wrong: dict[str, bool]) -> None:
     assert nt_xent(t(FIRST), t(SECOND)).item() != pytest.approx(by_hand(FIRST, SECOND, 0.5, **wrong), rel=1e-3)

@@ -62,6 +62,15 @@ def test_vicreg_against_the_paper(weights: tuple[float, float, float]) -> None:
     assert ours == pytest.approx(vicreg_by_hand(FIRST, SECOND, weights), rel=1e-10)
 
 
+def test_against_lightly() -> None:
+    """``BarlowTwinsLoss`` and ``VICRegLoss`` of lightly 1.6.0 on the same numbers."""
+    assert barlow_twins(t(FIRST), t(SECOND), 0.005).item() == pytest.approx(0.1181021684266385, rel=1e-10)
+    for weights, theirs in (((25.0, 25.0, 1.0), 10.941332979089768), ((1.0, 0.0, 0.0), 0.07001756704257987),
+                            ((0.0, 1.0, 0.0), 0.3592096096027062), ((0.0, 0.0, 1.0), 0.21065356295761628)):  # fmt: skip
+        ours = vicreg(t(FIRST), t(SECOND), invariance=weights[0], variance=weights[1], covariance=weights[2]).item()
+        assert ours == pytest.approx(theirs, rel=1e-10)
+
+
 @pytest.mark.parametrize("wrong", [{"diagonal": 0.0}, {"correction": 1}])
 def test_a_disturbed_barlow_is_noticed(wrong: dict[str, float]) -> None:
     disturbed = barlow_by_hand(FIRST, SECOND, 0.005, **wrong)  # type: ignore[arg-type]

@@ -136,7 +136,7 @@ def plot_pretraining(history: Sequence[EpochRow], path: Path, *, kept: int | Non
             axes.set_ylabel(label)
             axes.set_xlabel("epoch; 0 is the pretrained network")
             axes.set_xticks(epochs[:: 1 + len(epochs) // 8])
-            if len(curves) > 1:
+            if len(curves) > 1 and axes.get_legend_handles_labels()[0]:
                 axes.legend(frameon=False, fontsize=8)
         words = title or (f"dashed: epoch {kept} is kept" if kept is not None else "")
         if words:
