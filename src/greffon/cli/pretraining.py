@@ -27,7 +27,7 @@ def pretrain(
     unfreeze: Annotated[str, typer.Option(help="The first stage that is trained; empty: the last one.")] = "",
     views: Annotated[int, typer.Option(help="Of each photo; the first is plain, the last judges and is not trained on.")] = 6,
     policy: Annotated[str, typer.Option(help="Of the views: flip, light, standard or strong.")] = "strong",
-    epochs: Annotated[int, typer.Option(help="In each, every photo comes once, in two of its views.")] = 10,
+    epochs: Annotated[int, typer.Option(help="In each, every photo comes once, in two of its views.")] = 3,
     batch: Annotated[int, typer.Option(help="Photos in a step.")] = 64,
     learning_rate: Annotated[float, typer.Option(help="Of the topmost stage.")] = 1e-4,
     l2_sp: Annotated[float, typer.Option(help="Pull towards the pretrained weights.")] = 0.0,

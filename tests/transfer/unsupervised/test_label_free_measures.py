@@ -9,7 +9,13 @@ import pytest
 from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.neighbors import NearestNeighbors
 
-from greffon.transfer.unsupervised import alpha_req, found_again, neighbour_agreement, rank_me, view_ratio
+from greffon.transfer.unsupervised import (
+    alpha_req,
+    found_again,
+    neighbour_agreement,
+    neighbour_shares,
+    rank_me,
+)
 from greffon.transfer.unsupervised.measures import nearest
 
 RNG = np.random.default_rng(0)
@@ -95,6 +101,7 @@ def test_agreement_is_the_share_of_neighbours_in_common() -> None:
             order = [j for j in np.argsort(-cosine_similarity(x)[i]).tolist() if j != i]
             sets.append(set(order[:7]))
         wanted.append(len(sets[0] & sets[1]) / 7)
+    assert neighbour_shares(a, b, 7) == pytest.approx(np.array(wanted))
     assert neighbour_agreement(a, b, 7) == pytest.approx(np.mean(wanted))
     assert neighbour_agreement(a, 3 * a) == 1
     assert neighbour_agreement(a[:1], b[:1]) == 1
@@ -107,12 +114,3 @@ def test_found_again() -> None:
     assert found_again(a, a) == 1
     assert found_again(a, b) == pytest.approx(0.6)
     assert found_again(a[:0], a[:0]) == 1
-
-
-def test_the_ratio_of_views() -> None:
-    a, b = RNG.normal(size=(8, 3)), RNG.normal(size=(8, 3))
-    within = np.mean([((a[i] - b[i]) ** 2).sum() for i in range(8)])
-    between = np.mean([((a[i] - a[j]) ** 2).sum() for i in range(8) for j in range(8)])
-    assert view_ratio(a, b) == pytest.approx(within / between)
-    assert view_ratio(a, a) == 0
-    assert view_ratio(np.ones((4, 2)), np.ones((4, 2))) == 0

@@ -22,7 +22,7 @@ __all__ = ["AUTO", "PLAN_FILE", "Plan", "Pretraining", "read_plan"]
 PLAN_FILE = "pretrain_plan.json"
 
 #: What ``--method auto`` is.
-AUTO = "vicreg"
+AUTO = "simclr"
 
 
 @final
@@ -51,7 +51,7 @@ class Pretraining:
     policy: str = "strong"
     keep: str = "bfloat16"
     minutes: float = 0.0
-    recipe: Recipe = field(default_factory=lambda: Recipe(batch=64))
+    recipe: Recipe = field(default_factory=lambda: Recipe(batch=64, epochs=3))
 
     def __post_init__(self) -> None:
         if self.method != "auto" and self.method not in SELF_SUPERVISED:

@@ -12,8 +12,8 @@ from greffon.transfer.unsupervised.measures import (
     alpha_req,
     found_again,
     neighbour_agreement,
+    neighbour_shares,
     rank_me,
-    view_ratio,
 )
 
 __all__ = [
@@ -24,8 +24,8 @@ __all__ = [
     "features_above",
     "found_again",
     "neighbour_agreement",
+    "neighbour_shares",
     "pretrain_above",
     "rank_me",
     "ready_to_pretrain",
-    "view_ratio",
 ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["alpha_req", "found_again", "nearest", "neighbour_agreement", "rank_me", "view_ratio"]
+__all__ = ["alpha_req", "found_again", "nearest", "neighbour_agreement", "neighbour_shares", "rank_me"]
 
 
 def rank_me(features: np.ndarray, epsilon: float = 1e-7) -> float:
@@ -80,22 +80,28 @@ def nearest(queries: np.ndarray, gallery: np.ndarray, k: int, *, without_self: b
     return np.concatenate(found) if found else np.zeros((0, k), np.int64)
 
 
-def neighbour_agreement(first: np.ndarray, second: np.ndarray, k: int = 10) -> float:
-    """The share of neighbours that images have in both of two sets of features; from 0 to 1.
+def neighbour_shares(first: np.ndarray, second: np.ndarray, k: int = 10) -> np.ndarray:
+    """Of each image the share of its neighbours that it has in both of two sets of features: float64 (n,), from 0 to 1.
 
-    The mean over the images of |N_first(i) ∩ N_second(i)| / k, each among the others of its own set.
+    |N_first(i) ∩ N_second(i)| / k, each among the others of its own set.
 
     Parameters
     ----------
     first, second
         (n, d) and (n, e), row i of both of one image: two views, two epochs, two networks.
     k
-        Neighbours of each image; n - 1 where that is less. 1.0 where an image has no other.
+        Neighbours of each image; n - 1 where that is less. All ones where an image has no other.
     """
     k = min(k, len(first) - 1)
     if k < 1:
-        return 1.0
-    return float(_shared(nearest(first, first, k, without_self=True), nearest(second, second, k, without_self=True)).mean())
+        return np.ones(len(first))
+    mine, theirs = (nearest(x, x, k, without_self=True) for x in (first, second))
+    return (mine[:, :, None] == theirs[:, None, :]).any(2).mean(1)
+
+
+def neighbour_agreement(first: np.ndarray, second: np.ndarray, k: int = 10) -> float:
+    """The mean of ``neighbour_shares``."""
+    return float(neighbour_shares(first, second, k).mean())
 
 
 def found_again(plain: np.ndarray, other: np.ndarray) -> float:
@@ -109,25 +115,6 @@ def found_again(plain: np.ndarray, other: np.ndarray) -> float:
     if not len(plain):
         return 1.0
     return float((nearest(other, plain, 1, without_self=False)[:, 0] == np.arange(len(plain))).mean())
-
-
-def view_ratio(plain: np.ndarray, other: np.ndarray) -> float:
-    """The squared distance between two views of an image, in that between two images: the mean of both; from 0, smaller is better.
-
-    Parameters
-    ----------
-    plain, other
-        (n, d) each, row i of both of one image. 0 where all images are the same.
-    """
-    a, b = plain.astype(np.float64), other.astype(np.float64)
-    within = float(((a - b) ** 2).sum(1).mean())
-    between = 2 * float(((a - a.mean(0)) ** 2).sum(1).mean())
-    return within / between if between > 0 else 0.0
-
-
-def _shared(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Of each row, the share of numbers that stand in the same row of the other: float64 (n,)."""
-    return (first[:, :, None] == second[:, None, :]).any(2).mean(1)
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
