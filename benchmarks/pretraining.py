@@ -1,11 +1,13 @@
 """What self-supervised training above the cut is worth: a linear probe on the network before and after, on the same folds.
 
-    python benchmarks/pretraining.py DATA... [--methods auto] [--seeds 1] [--repeats 3] [--folds 5] [--epochs 0] [--name pretraining]
+    python benchmarks/pretraining.py DATA... [--methods auto] [--seeds 1] [--repeats 3] [--folds 5] [--size 224] [--joined]
+        [--precision auto] [--name pretraining]
 
-``greffon pretrain`` sees all photos and no label. Then, as for any backbone, the whole network runs over the photos once, and in repeated
-cross-validation a logistic head is fitted on the mean of the last stage, its strength chosen by cross-validation within the training folds;
-``joined`` is what ``greffon train`` chooses among its own representations, which read all stages. The difference is paired: the same
-folds, and the interval is that of Nadeau and Bengio for repeated cross-validation. Labels score, and do nothing else.
+``greffon pretrain`` sees all photos and no label. Then, as for any backbone, the whole network runs over the photos once, and
+in repeated cross-validation a logistic head is fitted on the mean of the last stage, its strength chosen by cross-validation
+within the training folds; with ``--joined`` also what ``greffon train`` chooses among its own representations, which may read
+all stages. The difference is paired: the same folds, and the interval is that of Nadeau and Bengio for repeated
+cross-validation. Labels score, and do nothing else.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,9 @@ __all__ = ["probe_folds", "told_difference"]
 LOOKS: dict[str, Sequence[Representation]] = {"last stage": (Representation("last", "mean", "standard"),), "joined": CANDIDATES}
 
 
-def pooled_of(network: Backbone, dataset: Dataset, digests: Sequence[str], store: Store) -> np.ndarray:
-    """The pooled records of all photos, in bfloat16's arithmetic or float32's, as the network runs for ``train``."""
-    engine, _ = chosen_engine(network, Tap("pooled"), "auto", dataset.paths, Silent())
+def pooled_of(network: Backbone, dataset: Dataset, digests: Sequence[str], store: Store, precision: str) -> np.ndarray:
+    """The pooled records of all photos."""
+    engine, _ = chosen_engine(network, Tap("pooled"), precision, dataset.paths, Silent())
     return compute(dataset.paths, network, Tap("pooled"), engine, store=store, progress=Silent(), digests=digests).all()
 
 
@@ -82,33 +83,35 @@ def main() -> None:
     arguments.add_argument("--seeds", type=int, default=1)
     arguments.add_argument("--repeats", type=int, default=3)
     arguments.add_argument("--folds", type=int, default=5)
-    arguments.add_argument("--epochs", type=int, default=0)
+    arguments.add_argument("--joined", action="store_true")
+    arguments.add_argument("--precision", default="auto")
     arguments.add_argument("--size", type=int, default=0)
     arguments.add_argument("--name", default="pretraining")
     options = arguments.parse_args()
-    store = Store()
+    store, asked = Store(), dict(list(LOOKS.items())[: 1 + options.joined])
     figures: dict[str, Any] = {}
     for data in options.data:
         looked = scan(read_dataset(data), book=store, progress=Silent())
         start = load_any_backbone("vgg16", size=options.size)
-        first = pooled_of(start, looked.dataset, looked.digests, store)
-        before = {name: probe_folds(first, start.widths(), looked, looks, options.repeats, options.folds) for name, looks in LOOKS.items()}
+        first = pooled_of(start, looked.dataset, looked.digests, store, options.precision)
+        before = {name: probe_folds(first, start.widths(), looked, looks, options.repeats, options.folds) for name, looks in asked.items()}
         rows: dict[str, Any] = {}
         for method in options.methods.split(","):
             for seed in range(options.seeds):
                 wishes = Pretraining(method=method)
-                if options.epochs:
-                    wishes = replace(wishes, recipe=replace(wishes.recipe, epochs=options.epochs))
                 with tempfile.TemporaryDirectory() as folder:
-                    found = pretrain(data, out=Path(folder) / "network", size=options.size, wishes=wishes, seed=seed, store=store)
-                pooled = pooled_of(found.network, looked.dataset, looked.digests, store)
+                    found = pretrain(data, out=Path(folder) / "network", size=options.size, wishes=wishes, seed=seed,
+                                     precision=options.precision, store=store)  # fmt: skip
+                pooled = pooled_of(found.network, looked.dataset, looked.digests, store, options.precision)
                 told: dict[str, Any] = {"method": found.method, "gained": found.gained, "best_epoch": found.best_epoch}
-                for name, looks in LOOKS.items():
+                told["evidence"] = [round(row["agreement"], 3) for row in found.to_dict()["evidence"]]
+                for name, looks in asked.items():
                     after = probe_folds(pooled, start.widths(), looked, looks, options.repeats, options.folds)
                     told[name] = told_difference(after, before[name])
                 rows[f"{method}, seed {seed}"] = {**told, "seconds": round(found.seconds)}
                 print(data.name, method, seed, rows[f"{method}, seed {seed}"], flush=True)
-        figures[data.name] = {"n": len(looked.dataset), "classes": len(looked.dataset.classes), "runs": rows}
+        size, n, classes = start.preprocess.height, len(looked.dataset), len(looked.dataset.classes)
+        figures[data.name] = {"size": size, "n": n, "classes": classes, "runs": rows}
     record(options.name, figures, notes=f"{options.repeats} times {options.folds} folds; the training saw all photos, no label")
 
 

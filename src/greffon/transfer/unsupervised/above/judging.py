@@ -12,7 +12,13 @@ import math
 from collections.abc import Sequence
 
 from greffon.training import FeatureRow, Looked
-from greffon.transfer.unsupervised.measures import alpha_req, found_again, neighbour_agreement, neighbour_shares, rank_me
+from greffon.transfer.unsupervised.measures import (
+    alpha_req,
+    found_again,
+    neighbour_agreement,
+    neighbour_shares,
+    rank_me,
+)
 
 __all__ = ["judge_epoch"]
 
