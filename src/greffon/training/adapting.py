@@ -81,6 +81,9 @@ class Objective:
         first half of the features are of the one view, the second half of the other.
     fresh
         Whether the method's own module is drawn anew at the beginning of every epoch.
+    settle
+        Of the own module, and of the features (m, d) and the labels (m,) that ``relabel`` saw and gave: where the epoch begins, without
+        gradients. None: at what was drawn.
     judge
         Of what the target's images look like after an epoch: how epochs are compared. The last view is then kept out of
         training, where there are more views than it needs. None: by the scores, see ``training.judging``.
@@ -93,6 +96,7 @@ class Objective:
     labelled: bool = True
     looks: int = 1
     fresh: bool = False
+    settle: Callable[[nn.Module, Tensor, Tensor], None] | None = None
     judge: Judge | None = None
 
 
@@ -166,8 +170,13 @@ class TargetStream:
         if self._objective.fresh:
             drawn = self._objective.modules(self._grown.head.in_features, self._grown.head.out_features)
             self.own.load_state_dict(drawn.state_dict())
-        if self._objective.relabel is not None:
-            self._labels = self._objective.relabel(*self.look(network))
+        if self._objective.relabel is None:
+            return
+        features, logits = self.look(network)
+        self._labels = self._objective.relabel(features, logits)
+        if self._objective.settle is not None:
+            with torch.no_grad():
+                self._objective.settle(self.own, features, self._labels)
 
     def draw(self, number: int, sizes: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray]]:
         """The target's images of every step of an epoch: which of them, int64 (k,), and in which views.

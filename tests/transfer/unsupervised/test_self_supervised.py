@@ -137,14 +137,30 @@ def test_methods_hand_their_numbers_to_the_losses() -> None:
 
 
 def test_every_cluster_counts_alike() -> None:
+    torch.manual_seed(0)
     objective = DeepCluster(clusters=3).objective()
     own = objective.modules(4, 1)
     features = torch.randn(6, 4)
     labels, shares = torch.tensor([0, 0, 0, 0, 1, 2]), torch.tensor([0.8, 0.8, 0.8, 0.8, 0.1, 0.1])
     loss = objective.loss(own, None, Seen(features, features, labels, shares), 0.0).item()
-    each = torch.nn.functional.cross_entropy(own(features), labels, reduction="none")
+    weight = own.get_parameter("weight")
+    cosines = torch.stack([torch.nn.functional.cosine_similarity(row, weight) for row in features])
+    each = torch.nn.functional.cross_entropy(cosines / 0.1, labels, reduction="none")
     by_hand = (each[:4].sum() / 0.8 + each[4:].sum() / 0.1) / (4 / 0.8 + 2 / 0.1)
     assert loss == pytest.approx(by_hand.item(), rel=1e-5)
+
+
+def test_the_classifier_begins_at_the_middles_of_the_clusters() -> None:
+    objective = DeepCluster(clusters=4).objective()
+    own = objective.modules(2, 1)
+    drawn = own.get_parameter("weight")[3].clone()
+    features = torch.tensor([[2.0, 0.0], [0.0, 3.0], [5.0, 5.0], [-1.0, 0.0]])
+    assert objective.settle is not None
+    with torch.no_grad():
+        objective.settle(own, features, torch.tensor([0, 0, 1, 2]))
+    half = 0.5**0.5
+    assert torch.allclose(own.get_parameter("weight")[:3], torch.tensor([[half, half], [half, half], [-1.0, 0.0]]))
+    assert torch.equal(own.get_parameter("weight")[3], drawn), "no image, no middle"
 
 
 def test_clusters_are_found_whatever_their_scales() -> None:
