@@ -55,7 +55,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "activations",
     ),
     ("metrics", "conformal", "linear", "heads", "losses", "training"),
-    ("model.upper", "model.value", "model.folder", "model"),
+    ("model.upper", "model.value", "model.folder", "model.networks", "model"),
     ("transfer.inductive", "transfer.transductive", "transfer.unsupervised", "transfer"),
     ("evaluation", "auditing", "explain", "report", "export", "tracking"),
     ("jobs.*", "jobs", "estimators", "demo"),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from greffon.jobs.mapping import map_photos
     from greffon.jobs.outliers import outliers
     from greffon.jobs.predict import predict
+    from greffon.jobs.pretrain import pretrain
     from greffon.jobs.probe import probe
     from greffon.jobs.search import search
     from greffon.jobs.suggest import suggest
@@ -54,6 +55,7 @@ __all__ = [
     "map_photos",
     "outliers",
     "predict",
+    "pretrain",
     "probe",
     "save_model",
     "search",
@@ -87,6 +89,7 @@ _HOMES = {
     "map_photos": "greffon.jobs.mapping",
     "outliers": "greffon.jobs.outliers",
     "predict": "greffon.jobs.predict",
+    "pretrain": "greffon.jobs.pretrain",
     "probe": "greffon.jobs.probe",
     "save_model": "greffon.model",
     "search": "greffon.jobs.search",

@@ -31,6 +31,7 @@ from greffon.cli.options import (
 )
 from greffon.cli.searching import duplicates, index, map_photos, outliers, search
 from greffon.cli.suggesting import suggest
+from greffon.cli.pretraining import pretrain
 from greffon.cli.terminal import listener
 from greffon.cli.transductive import adapt, label
 from greffon.cli.weights import weights as weights_app
@@ -56,6 +57,7 @@ __all__ = [
     "map_photos",
     "outliers",
     "predict",
+    "pretrain",
     "probe",
     "search",
     "suggest",
@@ -85,6 +87,7 @@ app.command()(duplicates)
 app.command()(outliers)
 app.command("map")(map_photos)
 app.command()(cluster)
+app.command()(pretrain)
 
 
 @app.command()

@@ -10,7 +10,7 @@ from greffon.backbones.drawing import draw, draw_png
 from greffon.backbones.imported import find_entry
 from greffon.backbones.network import blueprint
 from greffon.errors import OptionError
-from greffon.model import is_model_folder, load_model
+from greffon.model import is_model_folder, load_network
 
 __all__ = ["describe", "draw_into"]
 
@@ -26,7 +26,7 @@ def describe(name: str, *, size: int = 0) -> Description:
     BackboneError
         No such backbone; it cannot be cut into stages; or the images are too small for it.
     """
-    plan = load_model(name).backbone.plan if is_model_folder(name) else blueprint(find_entry(name))
+    plan = load_network(Path(name)).plan if is_model_folder(name) else blueprint(find_entry(name))
     return describe_plan(plan, size, size)
 
 

@@ -16,7 +16,7 @@ from greffon.backbones.imported import find_entry
 from greffon.errors import ImageError, OptionError
 from greffon.images import Preprocess, View, encode_png, read_bytes
 from greffon.images import views as views_of_policy
-from greffon.model import is_model_folder, load_model
+from greffon.model import is_model_folder, load_network
 
 __all__ = ["ViewsResult", "views"]
 
@@ -80,7 +80,7 @@ def views(
 
 
 def _preprocess(backbone: str, size: int) -> Preprocess:
-    row = load_model(backbone).backbone.plan.entry if is_model_folder(backbone) else find_entry(backbone)
+    row = load_network(Path(backbone)).plan.entry if is_model_folder(backbone) else find_entry(backbone)
     return (resized(row, size) if size else row).preprocess
 
 

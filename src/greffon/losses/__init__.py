@@ -4,9 +4,12 @@ from greffon.losses.adversarial import domain_loss, multilinear_map, random_mult
 from greffon.losses.alignment import coral, gaussian_kernels, joint_mmd, median_bandwidth, mmd, stepwise_norm
 from greffon.losses.classification import classification_loss, l2_sp
 from greffon.losses.confidence import class_confusion, entropies, information_maximisation, pseudo_labels
+from greffon.losses.contrastive import nt_xent
 from greffon.losses.neighbourhood import neighbourhood_density
+from greffon.losses.redundancy import barlow_twins, vicreg
 
 __all__ = [
+    "barlow_twins",
     "class_confusion",
     "classification_loss",
     "coral",
@@ -20,8 +23,10 @@ __all__ = [
     "mmd",
     "multilinear_map",
     "neighbourhood_density",
+    "nt_xent",
     "pseudo_labels",
     "random_multilinear_map",
     "reverse_gradient",
     "stepwise_norm",
+    "vicreg",
 ]

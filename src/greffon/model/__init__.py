@@ -3,12 +3,12 @@
 from greffon.model.folder import (
     SCHEMA,
     is_model_folder,
-    load_any_backbone,
     load_model,
     save_model,
     versions,
     write_json,
 )
+from greffon.model.networks import load_any_backbone, load_network, save_network
 from greffon.model.upper import feature_widths, upper_pooled
 from greffon.model.value import Model, Prediction
 
@@ -20,7 +20,9 @@ __all__ = [
     "is_model_folder",
     "load_any_backbone",
     "load_model",
+    "load_network",
     "save_model",
+    "save_network",
     "upper_pooled",
     "versions",
     "write_json",

@@ -22,9 +22,19 @@ from greffon.heads import NeighbourHead, Normaliser, Representation, head_from_a
 from greffon.images import Preprocess
 from greffon.model.upper import feature_widths
 from greffon.model.value import Model
-from greffon.progress import Progress
 
-__all__ = ["SCHEMA", "is_model_folder", "load_any_backbone", "load_model", "save_model", "versions", "write_json"]
+__all__ = [
+    "SCHEMA",
+    "about_backbone",
+    "backbone_of",
+    "check_backbone",
+    "is_model_folder",
+    "load_model",
+    "read_description",
+    "save_model",
+    "versions",
+    "write_json",
+]
 
 #: The version of the folder's layout. A reader refuses a newer one, and reads every older one.
 SCHEMA = 1
@@ -36,20 +46,6 @@ def is_model_folder(path: Path | str) -> bool:
         return (Path(path) / "model.json").is_file()
     except (OSError, ValueError):  # ValueError: a NUL in the name
         return False
-
-
-def load_any_backbone(name: str, *, weights: Path | None = None, size: int = 0, progress: Progress | None = None) -> Backbone:
-    """A backbone by its name in the catalogue, or that of a model folder."""
-    if is_model_folder(name):
-        model = load_model(Path(name))
-        if weights is not None:
-            raise ModelError(f"{name}: a model folder has weights of its own; leave --weights out")
-        if not size:
-            return model.backbone
-        from greffon.backbones import resized
-
-        return Backbone(blueprint(resized(model.backbone.plan.entry, size)), model.backbone.tensors())
-    return load_backbone(name, weights=weights, size=size, progress=progress)
 
 
 def save_model(model: Model, folder: Path, *, slim: bool = False) -> None:
@@ -89,15 +85,7 @@ def save_model(model: Model, folder: Path, *, slim: bool = False) -> None:
     about = {
         "schema": SCHEMA,
         "classes": list(model.classes),
-        "backbone": {
-            "name": entry.name,
-            "architecture": entry.architecture,
-            "fingerprint": model.backbone.fingerprint,
-            "weights_of": entry.weights_of,
-            "licence": entry.licence,
-            "stages": list(model.backbone.stages),
-            "included": not slim,
-        },
+        "backbone": about_backbone(model.backbone, included=not slim),
         "cut": model.cut,
         "preprocess": entry.preprocess.to_dict(),
         "representation": {name: getattr(model.representation, name) for name in ("stages", "pool", "norm")},
@@ -127,6 +115,20 @@ def save_model(model: Model, folder: Path, *, slim: bool = False) -> None:
         raise ModelError(f"{folder}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
     except (TypeError, ValueError) as error:
         raise ModelError(f"{folder}: the model's training, figures and data must be JSON values ({error})") from error
+
+
+def about_backbone(network: Backbone, *, included: bool) -> dict[str, Any]:
+    """What model.json tells of the network; ``included``: whether its tensors are in the folder."""
+    entry = network.plan.entry
+    return {
+        "name": entry.name,
+        "architecture": entry.architecture,
+        "fingerprint": network.fingerprint,
+        "weights_of": entry.weights_of,
+        "licence": entry.licence,
+        "stages": list(network.stages),
+        "included": included,
+    }
 
 
 def versions() -> dict[str, str]:
@@ -179,7 +181,10 @@ def load_model(folder: Path | str) -> Model:
         With the file and the fault.
     """
     path = Path(folder)
-    about = _read_about(path)
+    about = read_description(path)
+    if about.get("kind") == "network":
+        raise ModelError(f"{path}: holds a network without a head, expected a model that predicts",
+                         hint=f"Train a head on it: greffon train DATA --out MODEL --backbone {path}")  # fmt: skip
     try:
         return _model(path, about)
     except GreffonError as error:
@@ -190,7 +195,8 @@ def load_model(folder: Path | str) -> Model:
         raise ModelError(f"{path / 'model.json'}: damaged ({type(error).__name__}: {str(error)[:200]})") from error
 
 
-def _read_about(path: Path) -> dict[str, Any]:
+def read_description(path: Path) -> dict[str, Any]:
+    """``model.json`` as it stands, of a schema that can be read. Raises ModelError."""
     file = path / "model.json"
     try:
         if file.stat().st_size > 2**26:
@@ -247,6 +253,13 @@ def _check_keys(what: str, values: Mapping[str, Any], keys: Mapping[str, type]) 
             raise ModelError(f"{what}: {key} must be of type {kind.__name__}, got {type(values[key]).__name__}")
 
 
+def check_backbone(path: Path, about: Mapping[str, Any]) -> None:
+    """Every key of the network's description there, with its type, or a ModelError."""
+    description = str(path / "model.json")
+    _check_keys(description, about, {"backbone": dict, "preprocess": dict})
+    _check_keys(f"{description}: backbone", about["backbone"], _BACKBONE_KEYS)
+
+
 def _model(path: Path, about: dict[str, Any]) -> Model:
     from greffon.backbones.formats.torch import read_safetensors
 
@@ -254,8 +267,8 @@ def _model(path: Path, about: dict[str, Any]) -> Model:
     if not file.is_file():
         raise ModelError(f"{file}: missing; the folder is not whole")
     _check_keys(description, about, _KEYS)
-    told, classes = about["backbone"], about["classes"]
-    _check_keys(f"{description}: backbone", told, _BACKBONE_KEYS)
+    check_backbone(path, about)
+    classes = about["classes"]
     _check_keys(f"{description}: head", about["head"], {"fingerprint": str})
     if len(classes) < 2 or not all(isinstance(c, str) for c in classes) or len(set(classes)) != len(classes):
         raise ModelError(f"{description}: classes must be two or more different names")
@@ -274,7 +287,7 @@ def _model(path: Path, about: dict[str, Any]) -> Model:
     if grown != about["head"]["fingerprint"]:
         raise ModelError(f"{file}: the head has the fingerprint {grown[:12]}, expected {about['head']['fingerprint'][:12]}:"
                          " the files are damaged or do not belong together")  # fmt: skip
-    backbone = _backbone(path, about, parts["backbone"])
+    backbone = backbone_of(path, about, parts["backbone"])
     backbone.position(about["cut"])
     features = _feature_count(backbone, about["cut"], representation)
     keep = about.get("keep", "")
@@ -338,7 +351,7 @@ def _quantised(path: Path, about: Mapping[str, Any], tensors: Mapping[str, torch
     return graph
 
 
-def _backbone(path: Path, about: Mapping[str, Any], frozen: Mapping[str, torch.Tensor]) -> Backbone:
+def backbone_of(path: Path, about: Mapping[str, Any], frozen: Mapping[str, torch.Tensor]) -> Backbone:
     """The network that model.json tells of, with the tensors of the folder or, of a slim one, those from elsewhere."""
     told = about["backbone"]
     preprocess = Preprocess.from_dict(about["preprocess"])

@@ -9,6 +9,7 @@ from greffon.report.maps import Atlas, make_atlas, map_part, map_report
 from greffon.report.neighbours import NeighbourTile, Wall, check_sheet, write_walls
 from greffon.report.page import train_report
 from greffon.report.plots import learning_curves, plot_comparison, plot_depths, plot_search, rate_finder
+from greffon.report.pretraining import plot_pretraining, pretraining_report
 from greffon.report.results import check_folder_is_free, check_results_folder, path_in_table, write_results, write_table
 from greffon.report.suggestions import suggestions_page, suggestions_sheet
 
@@ -35,7 +36,9 @@ __all__ = [
     "plot_count",
     "plot_depths",
     "plot_domains",
+    "plot_pretraining",
     "plot_search",
+    "pretraining_report",
     "rate_finder",
     "suggestions_page",
     "suggestions_sheet",

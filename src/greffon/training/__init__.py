@@ -4,7 +4,7 @@ from greffon.training.adapting import Adaptation, Objective, Seen
 from greffon.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from greffon.training.finder import RateCurve, find_rate
 from greffon.training.grown import Grown
-from greffon.training.judging import Keep, TargetRow, judge_target
+from greffon.training.judging import FeatureRow, Judge, Keep, Looked, TargetRow, judge_target
 from greffon.training.loop import fit
 from greffon.training.pace import chosen_training
 from greffon.training.recipe import Recipe
@@ -16,9 +16,12 @@ __all__ = [
     "Adaptation",
     "Checkpoint",
     "EpochRow",
+    "FeatureRow",
     "FirstViews",
     "Grown",
+    "Judge",
     "Keep",
+    "Looked",
     "Objective",
     "RateCurve",
     "Recipe",

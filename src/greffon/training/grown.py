@@ -11,7 +11,7 @@ from torch.nn import functional
 from greffon.backbones import Span
 from greffon.heads import LinearHead, Normaliser, Representation
 
-__all__ = ["Grown"]
+__all__ = ["FeaturesAndScores", "Grown"]
 
 
 @final
@@ -99,3 +99,17 @@ class Grown(nn.Module):
         with torch.no_grad():
             self.head.weight.copy_(torch.from_numpy(head.weight) / self._root / head.temperature)
             self.head.bias.copy_(torch.from_numpy(head.bias) / head.temperature)
+
+
+@final
+class FeaturesAndScores(nn.Module):
+    """Features and scores in one pass: what a method without labels sees of a ``Grown``."""
+
+    def __init__(self, grown: Grown) -> None:
+        super().__init__()
+        self.grown = grown
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, c, h, w) to (n, d) and (n, classes)."""
+        features = self.grown.features(x)
+        return features, self.grown.scores(features)

@@ -9,7 +9,7 @@ and lie densely. That one fault they can be trusted to show, by the entropy of t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from greffon.losses import information_maximisation, neighbourhood_density
 
-__all__ = ["Keep", "TargetRow", "is_better", "judge_target"]
+__all__ = ["FeatureRow", "Judge", "Keep", "Looked", "TargetRow", "is_better", "judge_target"]
 
 #: How the epoch is chosen: the last one, or by one of the two figures; of those that have not collapsed.
 Keep = Literal["last", "information", "density"]
@@ -54,6 +54,65 @@ class TargetRow:
     collapsed: bool
 
 
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Looked:
+    """The features of images without labels at the end of an epoch, float32 (m, d) each, row by row of one image.
+
+    Parameters
+    ----------
+    plain
+        Of the plain view.
+    other
+        Of the last view, which is not trained on; of the plain one again where there is no other.
+    before
+        Of the plain view an epoch earlier; None before the first.
+    """
+
+    plain: Tensor
+    other: Tensor
+    before: Tensor | None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class FeatureRow:
+    """An epoch as the features of images without labels show it, where there are no classes to give answers.
+
+    Parameters
+    ----------
+    loss
+        What the method made small, its mean over the epoch; None before the first one.
+    decay
+        How fast the eigenvalues of the features' covariance fall (alpha-ReQ).
+    rank
+        In how many dimensions the features lie (RankMe).
+    found
+        The share of images whose own plain view is the nearest to a view that was not trained on.
+    agreement
+        The share of neighbours that the two views have in common.
+    steadiness
+        The share of neighbours that an image has kept since the epoch before; None before the first one.
+    score
+        What epochs are compared by: the higher, the better.
+    collapsed
+        Whether the features have lost what they had: such an epoch is never kept in the place of one that has not.
+    """
+
+    loss: float | None
+    decay: float
+    rank: float
+    found: float
+    agreement: float
+    steadiness: float | None
+    score: float
+    collapsed: bool
+
+
+#: From what was looked at, the method's loss and the rows of the epochs before to the row of this one.
+Judge = Callable[[Looked, float | None, Sequence[FeatureRow]], FeatureRow]
+
+
 def judge_target(logits: Tensor, loss: float | None, before: Sequence[TargetRow]) -> TargetRow:
     """Judge an epoch by its scores of the plain target images, (m, c), and the epochs before it.
 
@@ -77,10 +136,15 @@ def judge_target(logits: Tensor, loss: float | None, before: Sequence[TargetRow]
     )
 
 
-def is_better(row: TargetRow, best: TargetRow, keep: Keep) -> bool:
-    """Whether a later epoch is kept in the place of the best one up to it. Where all have collapsed, the choice is among them."""
+def is_better(row: TargetRow | FeatureRow, best: TargetRow | FeatureRow, keep: Keep) -> bool:
+    """Whether a later epoch is kept in the place of the best one up to it. Where all have collapsed, the choice is among them.
+
+    Epochs that are judged by their features are compared by their score, whatever ``keep`` says.
+    """
     if row.collapsed != best.collapsed:
         return best.collapsed
+    if isinstance(row, FeatureRow) or isinstance(best, FeatureRow):
+        return isinstance(row, FeatureRow) and isinstance(best, FeatureRow) and row.score > best.score
     if keep == "information":
         return row.information < best.information
     if keep == "density":

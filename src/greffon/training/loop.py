@@ -26,8 +26,8 @@ from greffon.training.adapting import Adaptation, TargetStream
 from greffon.training.checkpoint import Checkpoint, flat_optimizer, load_checkpoint, load_optimizer, save_checkpoint
 from greffon.training.fabric import make_fabric, scores_of
 from greffon.training.groups import keep_statistics, make_optimizer, parameter_groups, train_top
-from greffon.training.grown import Grown
-from greffon.training.judging import TargetRow, is_better
+from greffon.training.grown import FeaturesAndScores, Grown
+from greffon.training.judging import FeatureRow, TargetRow, is_better
 from greffon.training.mixing import mixed
 from greffon.training.recipe import Recipe
 from greffon.training.schedule import rate_factor, trained_stages
@@ -77,8 +77,8 @@ def fit(
     watch
         Told of every epoch; training stops where it answers True.
     adaptation
-        A target without labels, and what is to be made small with it. In every step as many of its images come as
-        labelled ones; where there are none of these, an epoch is every image of the target once. Its images are not mixed.
+        Images without labels, and what is to be made small with them: the target of an adaptation, or all there is. In every
+        step as many of them come as labelled ones; where there are none of these, an epoch is each of them once. They are not mixed.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def _check(train: Samples, recipe: Recipe, adaptation: Adaptation | None) -> Non
         raise DataError(f"this method of adaptation takes {wanted}, got {len(train)}")
     if recipe.gradual and not adaptation.objective.trains_head:
         raise OptionError(f"Recipe: gradual must be 0 where the head is not trained, got {recipe.gradual}")
-    if recipe.patience:
+    if recipe.patience and adaptation.objective.judge is None:
         raise OptionError(f"Recipe: patience must be 0 for adaptation, got {recipe.patience}",
                           hint="Validation is of the source, and does not tell when the target is learned.")  # fmt: skip
 
@@ -144,18 +144,9 @@ def _without_dust(gradient: Tensor) -> Tensor:
     return torch.where(gradient.abs() < _DUST, torch.zeros_like(gradient), gradient)
 
 
-@final
-class _Both(nn.Module):
-    """Features and scores in one pass: what a method of adaptation sees of a ``Grown``."""
-
-    def __init__(self, grown: Grown) -> None:
-        super().__init__()
-        self.grown = grown
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, c, h, w) to (n, d) and (n, classes)."""
-        features = self.grown.features(x)
-        return features, self.grown.scores(features)
+def _apart(seen: TargetRow | FeatureRow | None) -> tuple[TargetRow | None, FeatureRow | None]:
+    """The last two fields of an ``EpochRow``."""
+    return (None, seen) if isinstance(seen, FeatureRow) else (seen, None)
 
 
 @final
@@ -192,7 +183,7 @@ class _Run:
             self._groups += self._target.groups(len(grown.span.stages))
         optimizer = make_optimizer(self._groups, recipe)
         self._module, self._optimizer = self._fabric.setup(grown, optimizer)
-        self._both = self._fabric.setup_module(_Both(grown)) if adaptation is not None else None
+        self._both = self._fabric.setup_module(FeaturesAndScores(grown)) if adaptation is not None else None
         self._positions = np.zeros(0, np.int64) if adaptation is None else adaptation.target
         self.images = len(train) or len(self._positions)
         balanced = recipe.balanced and len(train) > 0
@@ -208,7 +199,7 @@ class _Run:
         if not self._is_sound(loss, seen):
             raise ModelError("the pretrained stages above the cut give numbers that are not finite",
                              hint="Choose other weights, another cut (--unfreeze), or --keep float32.")  # fmt: skip
-        self.history.append(EpochRow(0, None, accuracy, loss, 0.0, 0, time.perf_counter() - began, seen))
+        self.history.append(EpochRow(0, None, accuracy, loss, 0.0, 0, time.perf_counter() - began, *_apart(seen)))
         self._keep_best(0)
 
     def epoch(self, number: int) -> EpochRow | None:
@@ -221,6 +212,7 @@ class _Run:
         if self._target is not None and self._both is not None:
             self._grown.head.requires_grad_(self._target.adaptation.objective.trains_head)
             self._target.begin_epoch(self._both)
+            self._forget_fresh(self._target)
         self._module.train()
         keep_statistics(self._grown, 0 if recipe.batch_norm == "frozen" else stages)
         order = rng.permutation(len(self._train))
@@ -246,14 +238,23 @@ class _Run:
             return self._give_up(f"the scores were no numbers after epoch {number + 1}")
         rate = recipe.learning_rate * rate_factor(number * len(parts), steps, recipe.warmup)
         seconds = time.perf_counter() - began
-        row = EpochRow(number + 1, total / self.images, accuracy, log_loss_now, rate, stages, seconds, seen)
+        row = EpochRow(number + 1, total / self.images, accuracy, log_loss_now, rate, stages, seconds, *_apart(seen))
         self.history.append(row)
         self._judge(row)
         told = "" if accuracy is None else f", validation: {100 * accuracy:.1f} %, log-loss {log_loss_now:.3f}"
+        if row.features is not None:
+            told = f", score {row.features.score:+.3f}, rank {row.features.rank:.1f}, found again {100 * row.features.found:.1f} %"
         self._progress.say(f"epoch {row.epoch}: loss {row.loss:.3f}{told}  ({seconds:.1f} s)")
         return row
 
-    def _is_sound(self, validated: float | None, seen: TargetRow | None) -> bool:
+    def _forget_fresh(self, target: TargetStream) -> None:
+        """What was drawn anew has no past: what the optimiser remembers of it goes."""
+        if target.adaptation.objective.fresh:
+            state = self._optimizer.optimizer.state
+            for parameter in target.own.parameters():
+                state.pop(parameter, None)
+
+    def _is_sound(self, validated: float | None, seen: TargetRow | FeatureRow | None) -> bool:
         """Whether the scores are numbers: the last step of an epoch can ruin weights, and no loss tells of it."""
         if self._target is not None and seen is None:
             return False
@@ -331,11 +332,16 @@ class _Run:
         right = probabilities.argmax(1) == self._val.labels
         return float(right.mean()), log_loss(self._val.labels, probabilities)
 
-    def _judge_target(self) -> TargetRow | None:
+    def _judge_target(self) -> TargetRow | FeatureRow | None:
         if self._target is None or self._both is None:
             return None
-        network = self._both if self._average is None or not self.history else _Both(self._average)
+        judge, network = self._target.adaptation.objective.judge, self._network_to_judge(self._both)
+        if judge is not None:
+            return self._target.judge_features(network, judge, [row.features for row in self.history if row.features is not None])
         return self._target.judge(network, [row.target for row in self.history if row.target is not None])
+
+    def _network_to_judge(self, both: nn.Module) -> nn.Module:
+        return both if self._average is None or not self.history else FeaturesAndScores(self._average)
 
     def _judge(self, row: EpochRow) -> None:
         if row.target is not None and self._target is not None:
@@ -345,6 +351,13 @@ class _Run:
             if row.target.collapsed:
                 kept = f"epoch {self.best_epoch} is kept"
                 self._progress.warn(f"epoch {row.epoch}: classes have vanished from the answers for the target; {kept}")
+            return
+        if row.features is not None and self._target is not None:
+            best_row = self.history[self.best_epoch].features
+            if best_row is None or is_better(row.features, best_row, self._target.adaptation.keep):
+                self._keep_best(row.epoch)
+            elif self._recipe.patience and row.epoch - self.best_epoch >= self._recipe.patience:
+                self.stopped = f"no better score in {self._recipe.patience} epochs"
             return
         best_loss = self.history[self.best_epoch].log_loss
         if best_loss is None or row.log_loss is None or row.log_loss < best_loss:
@@ -396,3 +409,5 @@ class _Run:
             self._target.own.load_state_dict(known.part("own"))
         self.history = [EpochRow.from_dict(row) for row in known.progress["history"]]
         self.best_epoch, self.stopped = int(known.progress["best_epoch"]), str(known.progress["stopped"])
+        if self._target is not None and self._both is not None:
+            self._target.stand_at(self._network_to_judge(self._both))

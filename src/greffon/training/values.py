@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from greffon.training.judging import TargetRow
+from greffon.training.judging import FeatureRow, TargetRow
 
 __all__ = ["EpochRow", "Samples", "Trained", "class_weights"]
 
@@ -33,7 +33,8 @@ class EpochRow:
     """One epoch; epoch 0 is before the first. Without a validation split its two figures are None.
 
     ``log_loss`` is in nats, after division of the scores by the temperature that makes it least, so that it tells how
-    well the classes are told apart, and not how loudly. ``target`` is of a run that adapts to one.
+    well the classes are told apart, and not how loudly. ``target`` is of a run that adapts to one, ``features`` of one without
+    any labels.
     """
 
     epoch: int
@@ -44,12 +45,17 @@ class EpochRow:
     stages: int
     seconds: float
     target: TargetRow | None = None
+    features: FeatureRow | None = None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> EpochRow:
         """The inverse of ``dataclasses.asdict``."""
-        target = values.get("target")
-        return cls(**{**values, "target": None if target is None else TargetRow(**target)})
+        target, features = values.get("target"), values.get("features")
+        seen = {
+            "target": None if target is None else TargetRow(**target),
+            "features": None if features is None else FeatureRow(**features),
+        }
+        return cls(**{**values, **seen})
 
 
 @final
@@ -64,7 +70,8 @@ class Trained:
     history
         From epoch 0 on.
     best_epoch
-        Of the least validated log-loss, or the last one where nothing is validated. Of a run that adapts: see ``training.judging``.
+        Of the least validated log-loss, or the last one where nothing is validated. Of a run that adapts, or has no labels at
+        all: see ``training.judging``.
     stopped
         Why it ended before its last epoch, or "".
     """

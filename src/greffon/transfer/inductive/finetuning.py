@@ -30,8 +30,8 @@ __all__ = [
     "tuned_backbone",
 ]
 
-#: What the origin of tuned weights ends in.
-_TUNED = "fine-tuned with greffon"
+#: What the origin of tuned weights says, and that of weights that were trained on images alone.
+_TUNED, _PRETRAINED = "fine-tuned with greffon", "trained without labels with greffon"
 
 
 @final
@@ -159,8 +159,12 @@ def suggested_rate(network: Backbone, source: Source, start: Start, train: Sampl
     return find_rate(grown_on(network, start, recipe), source, train, recipe, progress=progress)
 
 
-def tuned_backbone(network: Backbone, cut: str, grown: Grown) -> Backbone:
-    """The backbone with the trained stages in the place of its own; its old classifier does not go with them."""
+def tuned_backbone(network: Backbone, cut: str, grown: Grown, *, labels: bool = True) -> Backbone:
+    """The backbone with the trained stages in the place of its own; its old classifier does not go with them.
+
+    ``labels``: whether those of images had a part in it. What the origin of the weights says of an earlier training of this or the other
+    kind stays: stages that were not trained now may come from it.
+    """
     tensors = network.tensors()
     stages = network.plan.stages[network.position(cut) :]
     for stage, trained in zip(stages, grown.span.stages, strict=True):
@@ -169,7 +173,9 @@ def tuned_backbone(network: Backbone, cut: str, grown: Grown) -> Backbone:
                 tensors[f"{link}.{name}"] = tensor.detach().cpu().to(memory_format=torch.contiguous_format).clone()
     entry, names = network.plan.entry, ", ".join(stage.name for stage in stages)
     # The name stays, for it says how the network is built; whose weights they are is no longer the same.
-    whose = f"{entry.weights_of.partition(';')[0]}; {names} {_TUNED}"
+    how = _TUNED if labels else _PRETRAINED
+    earlier = [part for part in entry.weights_of.split("; ") if not part.endswith(how)]
+    whose = "; ".join([*earlier, f"{names} {how}"])
     tuned = replace(entry, weights_of=whose, fingerprint="", wheel=None, download=None, hub="")
     return Backbone(blueprint(tuned), tensors)
 
@@ -178,7 +184,7 @@ def is_fine_tuned(network: Backbone) -> bool:
     """Whether greffon has trained some of its stages. They know the labels of the images that they were trained on: a
     cross-validation of what is above them, on the same images, is no measure of new ones.
     """
-    return network.plan.entry.weights_of.endswith(_TUNED)
+    return any(part.endswith(_TUNED) for part in network.plan.entry.weights_of.split("; "))
 
 
 def _probabilities_of(tuned: FineTuned, source: Source, samples: Samples, block: int = 256) -> np.ndarray:
