@@ -1,18 +1,22 @@
-"""int8: the trunk's weights and activations, their ranges taken from photos. The crown stays in float32."""
+"""The trunk in fewer bits: int8, its ranges taken from photos, and whether float16 can hold it. The crown stays in float32."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
 from greffon.activations import silence
 from greffon.activations.quantised import whole_ranges
 from greffon.backbones import Backbone
 from greffon.errors import BackboneError
+from greffon.exporting.network import Trunk
 from greffon.exporting.photo import PIXELS
+from greffon.model import Model
 
-__all__ = ["quantised_onnx"]
+__all__ = ["largest_activation", "quantised_onnx"]
 
 
 def quantised_onnx(trunk: Any, backbone: Backbone, pictures: np.ndarray) -> Any:
@@ -49,3 +53,20 @@ def quantised_onnx(trunk: Any, backbone: Backbone, pictures: np.ndarray) -> Any:
     except Exception as error:  # NNCF and ONNX Runtime raise many kinds, some of their own
         reason = (str(error) or type(error).__name__).splitlines()[0][:160]
         raise BackboneError(f"{backbone.name} cannot be quantised to int8 ({reason})", hint="Choose --precision float32.") from error
+
+
+def largest_activation(model: Model, pictures: np.ndarray) -> float:
+    """The largest number, whatever its sign, that any part of the trunk gives in float32 for fitted pictures, uint8 (n, height, width, 3)."""
+    largest = [0.0]
+
+    def look(_: nn.Module, __: Any, given: Any) -> None:
+        if isinstance(given, torch.Tensor):
+            largest.append(float(given.abs().max()))
+
+    trunk = Trunk(model)
+    for part in trunk.modules():
+        part.register_forward_hook(look)
+    with torch.inference_mode():
+        for picture in pictures:
+            trunk(torch.from_numpy(model.backbone.preprocess.normalise(picture[None])))
+    return max(largest)

@@ -13,11 +13,12 @@ import numpy as np
 
 from greffon.activations import has_openvino
 from greffon.errors import ExportError, ImageError, OptionError
+from greffon.exporting.calibrating import largest_activation
 from greffon.exporting.card import properties, tool_versions
 from greffon.exporting.files import FORMATS, ONNX_SETTINGS, OPENVINO_SETTINGS, Format, open_file, runner_text
 from greffon.exporting.graph import has_exporter
 from greffon.exporting.network import has_maps
-from greffon.exporting.parity import TOLERANCES, Parity, check_parity
+from greffon.exporting.parity import TOLERANCES, Parity, check_parity, sample_photos
 from greffon.exporting.photo import OPSET, can_be_exported
 from greffon.exporting.writing import Wish, write_file
 from greffon.images import read_bytes
@@ -31,6 +32,8 @@ EXPORT_FILE, RUNNER_FILE = "export.json", "run.py"
 
 #: How many photos the ranges of int8 are taken from, and how many are compared, at most.
 _CALIBRATE, _COMPARE = 64, 256
+#: How many are looked at for numbers that float16 cannot hold, and what it can.
+_FOR_FLOAT16, _FLOAT16 = 16, 65504.0
 
 
 @final
@@ -145,6 +148,9 @@ def export_model(
     if precision == "int8" and not carried:
         compared, ranges = _shared(check, calibrate)
         pictures = _pictures(model, ranges, listener)
+        listener.say(f"taking the ranges of int8 from {len(pictures)} photos")
+    if precision == "float16":
+        _check_float16(model, compared, listener)
     about = properties(model, maps=with_maps, precision=precision)
     listener.say(f"writing {form.file} in {precision}")
     made = not folder.exists()
@@ -193,9 +199,21 @@ def _pictures(model: Model, photos: Sequence[Path], progress: Progress) -> np.nd
         except ImageError as error:
             progress.warn(f"set aside: {path}: {error.what.removeprefix(f'{path}: ')}")
     if not found:
-        raise OptionError("export: int8 takes its ranges from photos, and none of those given can be read")
-    progress.say(f"taking the ranges of int8 from {len(found)} photos")
+        raise OptionError("export: none of the photos that were given can be read")
     return np.stack(found)
+
+
+def _check_float16(model: Model, photos: Sequence[Path], progress: Progress) -> None:
+    """A processor that computes in float32 would not notice what overflows on one that computes in float16."""
+    pre = model.backbone.preprocess
+    pictures = [pre.fit(image) for image in sample_photos().values()]
+    if photos:
+        pictures += list(_pictures(model, _some(photos, _FOR_FLOAT16), progress))
+    largest = largest_activation(model, np.stack(pictures))
+    if not largest < _FLOAT16:
+        raise OptionError(f"export: the network's numbers reach {largest:,.0f}, and float16 holds {_FLOAT16:,.0f} at most",
+                          hint="Choose --precision float32 or int8.")  # fmt: skip
+    progress.say(f"the network's numbers reach {largest:,.0f}; float16 holds {_FLOAT16:,.0f}")
 
 
 def _gate(
