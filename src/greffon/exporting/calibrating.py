@@ -56,7 +56,10 @@ def quantised_onnx(trunk: Any, backbone: Backbone, pictures: np.ndarray) -> Any:
 
 
 def largest_activation(model: Model, pictures: np.ndarray) -> float:
-    """The largest number, whatever its sign, that any part of the trunk gives in float32 for fitted pictures, uint8 (n, height, width, 3)."""
+    """The largest number, whatever its sign, that a part of the trunk gives in float32.
+
+    ``pictures`` are fitted: uint8 (n, height, width, 3).
+    """
     largest = [0.0]
 
     def look(_: nn.Module, __: Any, given: Any) -> None:
