@@ -37,17 +37,20 @@ class Photo(nn.Module):
         h, w = photo.shape[1], photo.shape[2]
         down, new_h = self._along(h, w, pre.height)
         across, new_w = self._along(w, h, pre.width)
-        planes = photo.permute(0, 3, 1, 2).float()
+        planes = photo.permute(0, 3, 1, 2).double()
         if tall_first():
             first = self._height_first(h, w, new_h, new_w)
             # Both ways, and the one that Pillow takes: a branch would hold to one size.
             resized = torch.where(first, _levels(_levels(down @ planes) @ across.T), _levels(down @ _levels(planes @ across.T)))
         else:
             resized = _levels(down @ _levels(planes @ across.T))
-        return (resized[:, self._order] * pre.scale - self.mean) / self.std
+        return (resized.float()[:, self._order] * pre.scale - self.mean) / self.std
 
     def _along(self, side: Any, other: Any, out: int) -> tuple[Tensor, Any]:
-        """The matrix of one side, (out, side), and the length of the resized whole."""
+        """The matrix of one side, float64 (out, side), and the length of the resized whole.
+
+        It has Pillow's weights, whole numbers of 22 bits.
+        """
         pre = self._pre
         full, start = out, 0
         if pre.resize == "shortest":
@@ -57,9 +60,8 @@ class Photo(nn.Module):
         places = 2 * (torch.arange(out)[:, None] + start) + 1
         source = 2 * torch.arange(side)[None] + 1
         unit = torch.sym_max(full, side) * 2
-        a = torch.abs((source * full - places * side).float() / unit)
-        weights = _filter(pre.interpolation, a)
-        return weights / weights.sum(1, keepdim=True), full
+        weights = _filter(pre.interpolation, torch.abs((source * full - places * side).double() / unit))
+        return torch.floor(weights / weights.sum(1, keepdim=True) * 2**22 + 0.5), full
 
     def _height_first(self, h: Any, w: Any, new_h: Any, new_w: Any) -> Tensor:
         """Pillow's rule, bool (); see ``exporting.photo``."""
@@ -76,8 +78,8 @@ def _number(value: Any) -> Tensor:
     return torch.full((), value, dtype=torch.int64)
 
 
-def _levels(values: Tensor) -> Tensor:
-    return torch.floor(values + 0.5).clamp(0, 255)
+def _levels(sums: Tensor) -> Tensor:
+    return torch.floor((sums + 2**21) / 2**22).clamp(0, 255)
 
 
 def _filter(kind: str, a: Tensor) -> Tensor:
