@@ -8,8 +8,9 @@ numbers, as Pillow does it, so that the same levels come out; and every engine h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Any, final
 
@@ -56,25 +57,20 @@ def photo_nodes(preprocess: Preprocess) -> tuple[list[Any], list[Any]]:
 
     Raises OptionError where ``can_be_exported`` does.
     """
-    from onnx import TensorProto, helper
-
     can_be_exported(preprocess)
     graph = _Graph("photo.", [])
     sides = graph("Shape", [PHOTO])
     height, width = (graph("Gather", [sides, graph.number(axis)]) for axis in (1, 2))
     down = _side(graph, preprocess, height, width, preprocess.height)
     across = _side(graph, preprocess, width, height, preprocess.width)
-    if tall_first():
-        branches = []
-        for name, first in (("photo.tall.", True), ("photo.wide.", False)):
-            inner = _Graph(name, graph.arrays)
-            end = _resized(inner, down, across, height_first=first)
-            value = helper.make_tensor_value_info(end, TensorProto.FLOAT, ["n", 3, preprocess.height, preprocess.width])
-            branches.append(helper.make_graph(inner.nodes, name, [], [value]))
-        order = _height_first(graph, down, across, preprocess)
-        resized = graph("If", [order], then_branch=branches[0], else_branch=branches[1])
+    if preprocess.resize == "squash":
+        resized = _in_order(graph, down, across, boxed=False)
     else:
-        resized = _resized(graph, down, across, height_first=False)
+        # Where the shape is extreme, Preprocess.fit hands the crop alone to Pillow, as a box.
+        long, short = graph("Max", [down.old, across.old]), graph("Min", [down.old, across.old])
+        extreme = graph("Greater", [long, graph("Mul", [short, graph.number(16)])])
+        ways = (partial(_in_order, down=down, across=across, boxed=boxed) for boxed in (True, False))
+        resized = _either(graph, extreme, "box", *ways, size=(down.out, across.out))
     if preprocess.channels == "bgr":
         resized = graph("Gather", [resized, graph.array(np.array([2, 1, 0]))], axis=1)
     scaled = graph("Mul", [resized, graph.array(np.float32(preprocess.scale))])
@@ -112,6 +108,39 @@ class _Graph:
         """An int64 scalar."""
         return self.array(np.int64(value))
 
+    def real(self, value: float) -> str:
+        """A float64 scalar."""
+        return self.array(np.float64(value))
+
+    def below(self, name: str) -> _Graph:
+        """A branch of this graph; it may use all names of this one."""
+        return _Graph(f"{self._prefix}{name}.", self.arrays)
+
+
+def _either(
+    graph: _Graph, condition: str, name: str, then: Callable[[_Graph], str], otherwise: Callable[[_Graph], str], size: tuple[int, int]
+) -> str:
+    """One of two ways to float32 (n, 3, *size), by a bool ()."""
+    from onnx import TensorProto, helper
+
+    branches = []
+    for label, steps in ((name, then), (f"no-{name}", otherwise)):
+        inner = graph.below(label)
+        value = helper.make_tensor_value_info(steps(inner), TensorProto.FLOAT, ["n", 3, *size])
+        branches.append(helper.make_graph(inner.nodes, label, [], [value]))
+    return graph("If", [condition], then_branch=branches[0], else_branch=branches[1])
+
+
+def _in_order(graph: _Graph, down: _Side, across: _Side, *, boxed: bool) -> str:
+    """Resized along the side that Pillow takes first, and then along the other one."""
+    if not tall_first():
+        return _resized(graph, down, across, height_first=False, boxed=boxed)
+    height, width = (graph.number(down.out), graph.number(across.out)) if boxed else (down.full, across.full)
+    beside = graph("Max", [graph("Sub", [across.old, width]), graph.number(0)])
+    tall = graph("Greater", [graph("Sub", [down.old, height]), graph("Mul", [beside, graph.number(2)])])
+    ways = (partial(_resized, down=down, across=across, height_first=first, boxed=boxed) for first in (True, False))
+    return _either(graph, tall, "tall", *ways, size=(down.out, across.out))
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -138,7 +167,7 @@ def _side(graph: _Graph, pre: Preprocess, side: str, other: str, out: int) -> _S
     return _Side(side, full, start, graph("Max", [full, side]), out, pre.interpolation)
 
 
-def _window(graph: _Graph, side: _Side, first: int, last: int) -> tuple[str, str, str]:
+def _window(graph: _Graph, side: _Side, first: int, last: int, *, boxed: bool) -> tuple[str, str, str]:
     """For the samples from ``first`` to before ``last``: their matrix, and from where to where in the photo it reaches.
 
     Sample j of the crop lies, in the source, at (start + j + 1/2) old/full - 1/2. The filter sees the distance of source
@@ -158,27 +187,42 @@ def _window(graph: _Graph, side: _Side, first: int, last: int) -> tuple[str, str
     below = graph("Div", [graph("Sub", [graph("Sub", [centre(ends[0]), reach]), side.full]), twice])
     above = graph("Add", [graph("Div", [graph("Add", [centre(ends[1]), reach]), twice]), two])
     low, high = graph("Max", [below, graph.number(0)]), graph("Min", [above, side.old])
-    places = graph("Add", [graph.array(np.arange(first, last, dtype=np.int64)[:, None]), side.start])
-    source = graph("Add", [graph("Mul", [graph("Range", [low, high, one]), two]), one])
-    distance = graph("Sub", [graph("Mul", [source, side.full]), centre(places)])
-    unit = graph("Cast", [graph("Mul", [side.longer, two])], to=_DOUBLE)
-    weights = _filter(graph, side.filter, graph("Abs", [graph("Div", [graph("Cast", [distance], to=_DOUBLE), unit])]))
+    source = graph("Range", [low, high, one])
+    if boxed:
+        distance = _distance_in_box(graph, side, source, first, last)
+    else:
+        places = graph("Add", [graph.array(np.arange(first, last, dtype=np.int64)[:, None]), side.start])
+        seen = graph("Mul", [graph("Add", [graph("Mul", [source, two]), one]), side.full])
+        unit = graph("Cast", [graph("Mul", [side.longer, two])], to=_DOUBLE)
+        distance = graph("Div", [graph("Cast", [graph("Sub", [seen, centre(places)])], to=_DOUBLE), unit])
+    weights = _filter(graph, side.filter, graph("Abs", [distance]))
     flat = graph.array(np.array([1]))
     shares = graph("Div", [weights, graph("ReduceSum", [weights, flat], keepdims=1)])
-    whole = graph("Floor", [graph("Add", [graph("Mul", [shares, graph.array(np.float64(2**22))]), graph.array(np.float64(0.5))])])
-    half = graph.array(np.float64(2048))
+    whole = graph("Floor", [graph("Add", [graph("Mul", [shares, graph.real(2**22)]), graph.real(0.5)])])
+    half = graph.real(2048)
     upper = graph("Floor", [graph("Div", [whole, half])])
     lower = graph("Sub", [whole, graph("Mul", [upper, half])])
     matrix = graph("Cast", [graph("Concat", [upper, lower], axis=0)], to=_FLOAT)
     return matrix, graph("Reshape", [low, flat]), graph("Reshape", [high, flat])
 
 
+def _distance_in_box(graph: _Graph, side: _Side, source: str, first: int, last: int) -> str:
+    """The same where the crop is a box to Pillow, which holds the box in float32; the steps are ``Preprocess.fit``'s and Pillow's."""
+    old, full, start = (graph("Cast", [name], to=_DOUBLE) for name in (side.old, side.full, side.start))
+    step = graph("Div", [old, full])
+    stop = graph("Min", [graph("Mul", [graph("Add", [start, graph.real(side.out)]), step]), old])
+    begin, end = (graph("Cast", [name], to=_FLOAT) for name in (graph("Mul", [start, step]), stop))
+    scale = graph("Div", [graph("Cast", [graph("Sub", [end, begin])], to=_DOUBLE), graph.real(side.out)])
+    places = graph.array(np.arange(first, last, dtype=np.float64)[:, None] + 0.5)
+    centres = graph("Add", [graph("Cast", [begin], to=_DOUBLE), graph("Mul", [places, scale])])
+    seen = graph("Add", [graph("Sub", [graph("Cast", [source], to=_DOUBLE), centres]), graph.real(0.5)])
+    return graph("Div", [seen, graph("Max", [scale, graph.real(1)])])
+
+
 def _filter(graph: _Graph, kind: str, a: str) -> str:
     """Pillow's filters of a distance a ≥ 0: bilinear 1 - a; bicubic, Keys's with -1/2; lanczos, sinc(a) sinc(a/3)."""
 
-    def real(value: float) -> str:
-        return graph.array(np.float64(value))
-
+    real = graph.real
     zero = real(0)
     if kind == "bilinear":
         return graph("Max", [graph("Sub", [real(1), a]), zero])
@@ -195,7 +239,7 @@ def _filter(graph: _Graph, kind: str, a: str) -> str:
     return graph("Where", [graph("Less", [a, real(3)]), graph("Mul", sincs), zero])
 
 
-def _resized(graph: _Graph, down: _Side, across: _Side, *, height_first: bool) -> str:
+def _resized(graph: _Graph, down: _Side, across: _Side, *, height_first: bool, boxed: bool) -> str:
     """The resized crop in whole levels, float32 (n, 3, height, width).
 
     The first side is done in parts, each from the strip of the photo that it needs: a matrix for all of it would be zero
@@ -203,12 +247,12 @@ def _resized(graph: _Graph, down: _Side, across: _Side, *, height_first: bool) -
     """
     first, second = (down, across) if height_first else (across, down)
     axis = 2 if height_first else 3
-    matrix, low, high = _window(graph, second, 0, second.out)
+    matrix, low, high = _window(graph, second, 0, second.out, boxed=boxed)
     parts = []
     for part in range(_PARTS):
         ends = (part * first.out // _PARTS, (part + 1) * first.out // _PARTS)
         if ends[0] < ends[1]:
-            weights, start, stop = _window(graph, first, *ends)
+            weights, start, stop = _window(graph, first, *ends, boxed=boxed)
             bounds = [[start, stop], [low, high]] if height_first else [[low, high], [start, stop]]
             starts, stops = (graph("Concat", [one[i] for one in bounds], axis=0) for i in (0, 1))
             strip = graph("Slice", [PHOTO, starts, stops, graph.array(np.array([1, 2]))])
@@ -224,21 +268,3 @@ def _levels(graph: _Graph, matrix: str, planes: str, axis: int) -> str:
     half, limits = graph.array(np.float32(2048)), [graph.array(np.float32(level)) for level in (0, 255)]
     carried = graph("Floor", [graph("Add", [graph("Div", [f"{upper}.1", half]), graph.array(np.float32(1024))])])
     return graph("Clip", [graph("Floor", [graph("Div", [graph("Add", [upper, carried]), half])]), *limits])
-
-
-def _height_first(graph: _Graph, down: _Side, across: _Side, pre: Preprocess) -> str:
-    """Pillow's rule, bool (): the height loses more than twice as many pixels as the width."""
-    zero, two = graph.number(0), graph.number(2)
-
-    def loses(height: str, width: str) -> str:
-        beside = graph("Max", [graph("Sub", [across.old, width]), zero])
-        return graph("Greater", [graph("Sub", [down.old, height]), graph("Mul", [beside, two])])
-
-    found = loses(down.full, across.full)
-    if pre.resize == "squash":
-        return found
-    # Where the shape is extreme, Preprocess.fit hands over the crop alone.
-    long, short = graph("Max", [down.old, across.old]), graph("Min", [down.old, across.old])
-    extreme = graph("Greater", [long, graph("Mul", [short, graph.number(16)])])
-    crop = loses(graph.number(pre.height), graph.number(pre.width))
-    return graph("Or", [graph("And", [extreme, crop]), graph("And", [graph("Not", [extreme]), found])])

@@ -60,7 +60,11 @@ class Photo(nn.Module):
         places = 2 * (torch.arange(out)[:, None] + start) + 1
         source = 2 * torch.arange(side)[None] + 1
         unit = torch.sym_max(full, side) * 2
-        weights = _filter(pre.interpolation, torch.abs((source * full - places * side).double() / unit))
+        distance = (source * full - places * side).double() / unit
+        if pre.resize == "shortest":
+            extreme = _number(torch.sym_max(side, other)) > _number(16 * torch.sym_min(side, other))
+            distance = torch.where(extreme, _distance_in_box(side, full, start, out), distance)
+        weights = _filter(pre.interpolation, torch.abs(distance))
         return torch.floor(weights / weights.sum(1, keepdim=True) * 2**22 + 0.5), full
 
     def _height_first(self, h: Any, w: Any, new_h: Any, new_w: Any) -> Tensor:
@@ -72,6 +76,17 @@ class Photo(nn.Module):
         extreme = _number(torch.sym_max(h, w)) > _number(16 * torch.sym_min(h, w))
         crop = _number(h - self._pre.height) > _number(2 * torch.sym_max(w - self._pre.width, 0))
         return torch.where(extreme, crop, found)
+
+
+def _distance_in_box(side: Any, full: Any, start: Any, out: int) -> Tensor:
+    """Where the crop is a box to Pillow, which holds the box in float32; see ``exporting.photo``."""
+    old = _number(side).double()
+    step = old / _number(full).double()
+    begin = (_number(start).double() * step).float()
+    end = torch.minimum((_number(start) + out).double() * step, old).float()
+    scale = (end - begin).double() / out
+    centres = begin.double() + (torch.arange(out, dtype=torch.float64)[:, None] + 0.5) * scale
+    return (torch.arange(side, dtype=torch.float64)[None] - centres + 0.5) / scale.clamp_min(1)
 
 
 def _number(value: Any) -> Tensor:
