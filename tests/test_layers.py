@@ -57,7 +57,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("metrics", "conformal", "linear", "heads", "losses", "training"),
     ("model.upper", "model.value", "model.folder", "model.networks", "model"),
     ("transfer.inductive", "transfer.transductive", "transfer.unsupervised", "transfer"),
-    ("evaluation", "auditing", "explain", "report", "export", "tracking"),
+    ("evaluation", "auditing", "explain", "report", "exporting", "tracking"),
     ("jobs.*", "jobs", "estimators", "demo"),
     ("distributed", "server", "cli", "__main__"),
 )

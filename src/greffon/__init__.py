@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from greffon.jobs.embed import embed
     from greffon.jobs.evaluate import evaluate
     from greffon.jobs.index import index
+    from greffon.jobs.export import export
     from greffon.jobs.label import label
     from greffon.jobs.mapping import map_photos
     from greffon.jobs.outliers import outliers
@@ -46,6 +47,7 @@ __all__ = [
     "duplicates",
     "embed",
     "evaluate",
+    "export",
     "export_weights",
     "import_weights",
     "index",
@@ -80,6 +82,7 @@ _HOMES = {
     "duplicates": "greffon.jobs.duplicates",
     "embed": "greffon.jobs.embed",
     "evaluate": "greffon.jobs.evaluate",
+    "export": "greffon.jobs.export",
     "export_weights": "greffon.jobs.weights",
     "import_weights": "greffon.jobs.weights",
     "index": "greffon.jobs.index",

@@ -8,7 +8,8 @@
     ├── WeightsError     a weight file, or weights that cannot be had
     ├── StoreError       the activations on disk
     ├── ModelError       a model folder
-    └── PhotoIndexError  an index of photos, for search
+    ├── PhotoIndexError  an index of photos, for search
+    └── ExportError      an exported file that does not say what its model says
 
 The command line turns each of them into one message and exit code 2. Anything else that
 escapes is a fault of greffon's own.
@@ -19,6 +20,7 @@ from __future__ import annotations
 __all__ = [
     "BackboneError",
     "DataError",
+    "ExportError",
     "GreffonError",
     "ImageError",
     "ModelError",
@@ -79,3 +81,7 @@ class ModelError(GreffonError):
 
 class PhotoIndexError(GreffonError):
     """An index of photos that cannot be used, or not with this network."""
+
+
+class ExportError(GreffonError):
+    """An exported file that does not say what its model says, or cannot be run."""

@@ -17,6 +17,7 @@ import typer
 
 from greffon.cli.auditing import audit
 from greffon.cli.clustering import cluster
+from greffon.cli.exporting import export
 from greffon.cli.inductive import compare, probe, train
 from greffon.cli.options import (
     BackboneOption,
@@ -52,6 +53,7 @@ __all__ = [
     "embed",
     "evaluate",
     "index",
+    "export",
     "label",
     "main",
     "map_photos",
@@ -239,6 +241,7 @@ def embed(
 
 app.command()(probe)
 app.command()(compare)
+app.command()(export)
 
 
 @app.command()
