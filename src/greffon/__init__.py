@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from greffon.jobs.train import train
     from greffon.jobs.weights import export_weights, import_weights, list_weights, show_weights, verify_weights
     from greffon.model import Model, load_model, save_model
+    from greffon.server import serve
 
 __all__ = [
     "GreffonError",
@@ -42,6 +43,7 @@ __all__ = [
     "predict",
     "probe",
     "save_model",
+    "serve",
     "show_weights",
     "train",
     "verify_weights",
@@ -67,6 +69,7 @@ _HOMES = {
     "predict": "greffon.jobs.predict",
     "probe": "greffon.jobs.probe",
     "save_model": "greffon.model",
+    "serve": "greffon.server",
     "show_weights": "greffon.jobs.weights",
     "train": "greffon.jobs.train",
     "verify_weights": "greffon.jobs.weights",

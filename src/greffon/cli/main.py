@@ -25,6 +25,7 @@ from greffon.cli.options import (
     ViewsOption,
     WeightsOption,
 )
+from greffon.cli.serving import serve
 from greffon.cli.terminal import listener
 from greffon.cli.transductive import adapt, label
 from greffon.cli.weights import weights as weights_app
@@ -45,6 +46,7 @@ __all__ = [
     "main",
     "predict",
     "probe",
+    "serve",
     "train",
     "views",
 ]
@@ -204,6 +206,7 @@ def embed(
 
 app.command()(probe)
 app.command()(compare)
+app.command()(serve)
 
 
 @app.command()
