@@ -56,7 +56,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("metrics", "linear", "heads", "losses", "training"),
     ("model.upper", "model.value", "model.folder", "model"),
     ("transfer.inductive", "transfer.transductive", "transfer.unsupervised", "transfer"),
-    ("evaluation", "audit", "explain", "report", "export", "tracking"),
+    ("evaluation", "audit", "explain", "report", "exporting", "tracking"),
     ("jobs.*", "jobs", "estimators", "demo"),
     ("distributed", "server", "cli", "__main__"),
 )

@@ -22,7 +22,7 @@ SOURCE = Path(greffon.__file__).parent
 MAY_BE_EMPTY = ("greffon.backbones.formats", "greffon.jobs", "greffon.transfer")
 
 #: Libraries that only an extra brings. A module that needs one to be imported is not looked at where it is absent.
-EXTRAS = ("fastapi", "h5py", "mlflow", "nncf", "onnx", "openvino", "prometheus_client", "ray", "tensorboard", "uvicorn")
+EXTRAS = ("fastapi", "h5py", "mlflow", "nncf", "onnx", "onnxruntime", "openvino", "prometheus_client", "ray", "tensorboard", "uvicorn")
 
 MODULES = sorted(
     ".".join(("greffon", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from greffon.jobs.describe import describe
     from greffon.jobs.embed import embed
     from greffon.jobs.evaluate import evaluate
+    from greffon.jobs.export import export
     from greffon.jobs.label import label
     from greffon.jobs.predict import predict
     from greffon.jobs.probe import probe
@@ -35,6 +36,7 @@ __all__ = [
     "describe",
     "embed",
     "evaluate",
+    "export",
     "export_weights",
     "import_weights",
     "label",
@@ -61,6 +63,7 @@ _HOMES = {
     "describe": "greffon.jobs.describe",
     "embed": "greffon.jobs.embed",
     "evaluate": "greffon.jobs.evaluate",
+    "export": "greffon.jobs.export",
     "export_weights": "greffon.jobs.weights",
     "import_weights": "greffon.jobs.weights",
     "label": "greffon.jobs.label",

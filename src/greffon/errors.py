@@ -7,7 +7,8 @@
     ├── BackboneError    a network: its name, its stages
     ├── WeightsError     a weight file, or weights that cannot be had
     ├── StoreError       the activations on disk
-    └── ModelError       a model folder
+    ├── ModelError       a model folder
+    └── ExportError      an exported file that does not say what its model says
 
 The command line turns each of them into one message and exit code 2. Anything else that
 escapes is a fault of greffon's own.
@@ -18,6 +19,7 @@ from __future__ import annotations
 __all__ = [
     "BackboneError",
     "DataError",
+    "ExportError",
     "GreffonError",
     "ImageError",
     "ModelError",
@@ -73,3 +75,7 @@ class StoreError(GreffonError):
 
 class ModelError(GreffonError):
     """A model folder that cannot be used."""
+
+
+class ExportError(GreffonError):
+    """An exported file that does not say what its model says, or cannot be run."""

@@ -24,7 +24,7 @@ from greffon.backbones import Backbone, Span, fingerprint, stage_shapes
 from greffon.errors import BackboneError, ModelError, OptionError
 from greffon.settings import cache_root
 
-__all__ = ["QuantisedEngine", "QuantisedGraph", "cached_graph", "quantise"]
+__all__ = ["QuantisedEngine", "QuantisedGraph", "cached_graph", "quantise", "whole_ranges"]
 
 #: Of the way from images to a graph; a change makes the graphs in the cache those of another recipe.
 _RECIPE = 2
@@ -120,7 +120,7 @@ def quantise(backbone: Backbone, tap: Tap, images: np.ndarray) -> QuantisedGraph
                 fast_bias_correction=False,
                 target_device=nncf.TargetDevice.CPU,
                 ignored_scope=nncf.IgnoredScope(names=first),
-                advanced_parameters=_whole_ranges(),
+                advanced_parameters=whole_ranges(),
             )
             _rename(found)
             return QuantisedGraph(*_written(openvino, found), tap, shape)
@@ -130,7 +130,7 @@ def quantise(backbone: Backbone, tap: Tap, images: np.ndarray) -> QuantisedGraph
                             hint="Choose --precision bfloat16 or float32.") from error  # fmt: skip
 
 
-def _whole_ranges() -> Any:
+def whole_ranges() -> Any:
     """NNCF's parameters for ranges that hold every value that was seen."""
     from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet

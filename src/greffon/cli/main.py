@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from greffon.cli.exporting import export
 from greffon.cli.inductive import compare, probe, train
 from greffon.cli.options import (
     BackboneOption,
@@ -42,6 +43,7 @@ __all__ = [
     "describe",
     "embed",
     "evaluate",
+    "export",
     "label",
     "main",
     "predict",
@@ -206,6 +208,7 @@ def embed(
 
 app.command()(probe)
 app.command()(compare)
+app.command()(export)
 app.command()(serve)
 
 

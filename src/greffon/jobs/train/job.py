@@ -14,6 +14,7 @@ from greffon.activations import Choice, Store
 from greffon.datasets import SPLITS, Dataset, Scan, read_dataset, scan, split
 from greffon.errors import DataError, OptionError
 from greffon.evaluation import Evaluation, evaluate_probabilities
+from greffon.exporting import export_model, ready_to_export
 from greffon.heads import HEADS
 from greffon.jobs.train.automatic import choose_strategy
 from greffon.jobs.train.extraction import extract
@@ -69,6 +70,7 @@ def train(
     precision: str = "auto",
     min_fidelity: float = 0.999,
     slim: bool = False,
+    export: str = "",
     tuning: FineTuning | None = None,
     resume: bool = False,
     plan: Path | None = None,
@@ -107,6 +109,8 @@ def train(
         The least mean cosine to float32, on a sample of these images, with which a cheaper precision is used.
     slim
         Save without the backbone's weights; only of feature extraction.
+    export
+        A format of ``export``, in which the model is written as well, in float32, into a folder of that name in ``out``.
     tuning
         The wishes for fine-tuning.
     resume
@@ -144,6 +148,8 @@ def train(
     if class_weights not in ("auto", "balanced", "none"):
         raise OptionError(f"train: class_weights must be auto, balanced or none, got {class_weights!r}")
     folder = Path(out) if out is not None else None
+    if export:
+        ready_to_export(export)
     if folder is not None:
         check_folder_is_free(folder, ("model.json", PLAN_FILE))
     if resume and (folder is None or not (folder / PLAN_FILE).is_file()):
@@ -176,6 +182,9 @@ def train(
     unreadable = (*looked.unreadable, *failed)
     if folder is not None:
         _save(model, outcome, evaluation, folder, unreadable, looked, seconds, slim, listener)
+    if folder is not None and export:
+        tested = outcome.dataset.take(outcome.test) if len(outcome.test) else outcome.dataset
+        export_model(model, folder / export, to=export, check=tested.paths, progress=listener)
     return TrainResult(
         model=model,
         evaluation=evaluation,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,7 @@ class Task:
         """What a model remembers of the images, as JSON values."""
         dataset, looked = self.dataset, self.scan
         return {
+            "root": os.path.abspath(dataset.root),  # noqa: PTH100  # links stay links
             "fingerprint": dataset.fingerprint(looked.digests),
             "images": len(dataset),
             "splits": {name: len(dataset.where(name)) for name in ("train", "val", "test")},

@@ -1,0 +1,75 @@
+"""The trunk in fewer bits: int8, its ranges taken from photos, and whether float16 can hold it. The crown stays in float32."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from greffon.activations import silence
+from greffon.activations.quantised import whole_ranges
+from greffon.backbones import Backbone
+from greffon.errors import BackboneError
+from greffon.exporting.network import Trunk
+from greffon.exporting.photo import PIXELS
+from greffon.model import Model
+
+__all__ = ["largest_activation", "quantised_onnx"]
+
+
+def quantised_onnx(trunk: Any, backbone: Backbone, pictures: np.ndarray) -> Any:
+    """A trunk's ``onnx.ModelProto`` with pairs of QuantizeLinear and DequantizeLinear, as ``activations.quantise`` does it.
+
+    Whole ranges, biases corrected layer by layer, and the first convolution in float32: see there.
+
+    Parameters
+    ----------
+    pictures
+        uint8 (n, height, width, 3), fitted.
+
+    Raises
+    ------
+    OptionError
+        NNCF is absent.
+    BackboneError
+        It cannot do it with this network.
+    """
+    nncf: Any = silence.nncf()
+    samples = [{PIXELS: backbone.preprocess.normalise(picture[None])} for picture in pictures]
+    first = [node.name for node in trunk.graph.node if node.op_type == "Conv"][:1]
+    try:
+        with silence.quiet():
+            return nncf.quantize(
+                trunk,
+                nncf.Dataset(samples),
+                subset_size=len(samples),
+                fast_bias_correction=False,
+                target_device=nncf.TargetDevice.CPU,
+                ignored_scope=nncf.IgnoredScope(names=first),
+                advanced_parameters=whole_ranges(),
+            )
+    except Exception as error:  # NNCF and ONNX Runtime raise many kinds, some of their own
+        reason = (str(error) or type(error).__name__).splitlines()[0][:160]
+        raise BackboneError(f"{backbone.name} cannot be quantised to int8 ({reason})", hint="Choose --precision float32.") from error
+
+
+def largest_activation(model: Model, pictures: np.ndarray) -> float:
+    """The largest number, whatever its sign, that a part of the trunk gives in float32.
+
+    ``pictures`` are fitted: uint8 (n, height, width, 3).
+    """
+    largest = [0.0]
+
+    def look(_: nn.Module, __: Any, given: Any) -> None:
+        if isinstance(given, torch.Tensor):
+            largest.append(float(given.abs().max()))
+
+    trunk = Trunk(model)
+    for part in trunk.modules():
+        part.register_forward_hook(look)
+    with torch.inference_mode():
+        for picture in pictures:
+            trunk(torch.from_numpy(model.backbone.preprocess.normalise(picture[None])))
+    return max(largest)
