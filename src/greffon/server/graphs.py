@@ -65,11 +65,12 @@ def halves(export: Export) -> Halves:
     outputs = (PROBABILITIES, MAPS) if export.maps else (PROBABILITIES,)
     _check_ends(model.graph, outputs, file)
     pre = export.preprocess
-    network = _cut(model, (PIXELS,), outputs)
-    network.graph.input.append(_value(PIXELS, 1, ["n", 3, pre.height, pre.width]))
-    photo = _cut(model, (PHOTO,), (PIXELS,))
+    photo = _part(model, _between(model.graph, (PHOTO,), (PIXELS,)))
     photo.graph.input.append(_value(PHOTO, 2, ["n", "h", "w", 3]))
     photo.graph.output.append(_value(PIXELS, 1, ["n", 3, pre.height, pre.width]))
+    network = _part(model, _between(model.graph, (PIXELS,), outputs))
+    network.graph.input.append(_value(PIXELS, 1, ["n", 3, pre.height, pre.width]))
+    network.graph.output.extend(one for one in model.graph.output if one.name in outputs)
     return Halves(photo.SerializeToString(), network.SerializeToString())
 
 
@@ -172,23 +173,27 @@ def _check_ends(graph: Any, outputs: Sequence[str], file: Path) -> None:
         raise ModelError(f"{file}: does not give {', '.join(missing)}, so it is not a network that greffon exported")
 
 
-def _cut(model: Any, start: Sequence[str], ends: Sequence[str]) -> Any:
-    """A copy of what lies between values of these names; the inputs are left to the caller."""
-    from onnx import ModelProto
-
+def _between(graph: Any, start: Sequence[str], ends: Sequence[str]) -> tuple[list[Any], set[str]]:
+    """The nodes between values of these names, in their order, and the names of all that they read."""
     needed, kept = set(ends), []
-    for node in reversed(model.graph.node):
+    for node in reversed(graph.node):
         if needed.intersection(node.output).difference(start):
             kept.append(node)
             needed |= {name for name in node.input if name}
-            for graph in _graphs([node]):
-                needed |= {name for inner in graph.node for name in inner.input if name}
-                needed |= {one.name for one in graph.output}
+            for inner in _graphs([node]):
+                needed |= {name for one in inner.node for name in one.input if name} | {one.name for one in inner.output}
+    return kept[::-1], needed
+
+
+def _part(model: Any, found: tuple[list[Any], set[str]]) -> Any:
+    """These nodes of a model as one of their own, without inputs and outputs yet."""
+    from onnx import ModelProto
+
+    nodes, needed = found
     part = ModelProto(ir_version=model.ir_version, producer_name=model.producer_name)
     part.opset_import.extend(model.opset_import)
     part.functions.extend(model.functions)
     part.graph.name = model.graph.name
-    part.graph.node.extend(reversed(kept))
+    part.graph.node.extend(nodes)
     part.graph.initializer.extend(one for one in model.graph.initializer if one.name in needed)
-    part.graph.output.extend(one for one in model.graph.output if one.name in ends)
     return part
