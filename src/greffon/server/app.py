@@ -196,7 +196,8 @@ def _model(served: Served, default: bool) -> ModelAnswer:
 
 def _add_page(app: FastAPI) -> None:
     for address, (name, kind) in _PAGE.items():
-        app.add_api_route(address, _file(files("greffon.server").joinpath("page", name).read_bytes(), kind), include_in_schema=False)
+        content = files("greffon.server").joinpath("page", name).read_bytes()
+        app.add_api_route(address, _file(content, kind), methods=["GET", "HEAD"], include_in_schema=False)
 
 
 def _file(content: bytes, kind: str) -> Callable[[], Any]:

@@ -24,9 +24,9 @@ from greffon.server.problems import Problem
 
 __all__ = ["Answer", "Batcher", "Runs", "Watcher"]
 
-#: How much of what was measured last counts in the estimate of what an image costs, and how much of the deadline the
-#: estimate may fill.
-_NEWEST, _FILLED = 0.2, 0.75
+#: How much of what was measured last counts in the estimate of what an image costs, where it is more and where it is
+#: less than was thought; and how much of the deadline the estimate may fill.
+_MORE, _LESS, _FILLED = 0.5, 0.1, 0.7
 
 
 class Runs(Protocol):
@@ -158,7 +158,8 @@ class Batcher:
 
     def measured(self, seconds: float) -> None:
         """Take what one image has cost into the estimate."""
-        self.cost = seconds if not self.cost else (1 - _NEWEST) * self.cost + _NEWEST * seconds
+        share = _MORE if seconds > self.cost else _LESS
+        self.cost = seconds if not self.cost else (1 - share) * self.cost + share * seconds
 
     def stop(self) -> None:
         """Answer what waits, and end the thread."""
@@ -168,28 +169,33 @@ class Batcher:
         self._thread.join()
 
     def _work(self) -> None:
+        ended = self._clock()
         while True:
             with self._wake:
+                waited = not (self._jobs or self._patient)
                 while not (self._jobs or self._patient or self._stopped):
                     self._wake.wait()
                 queue = self._jobs or self._patient
                 if not queue:
                     return
                 batch = [queue.popleft() for _ in range(min(len(queue), self._limits.batch))]
-            self._run(batch)
+            # Where others were waiting already, what passes between two batches is a part of what an image costs.
+            ended = self._run(batch, self._clock() if waited else ended)
 
-    def _run(self, batch: list[_Job]) -> None:
+    def _run(self, batch: list[_Job], before: float) -> float:
+        """Run a batch; when it ended. ``before`` is where its time begins."""
         began = self._clock()
         ready = [job for job in batch if not job.done.done() and job.due > began]
-        late = [job for job in batch if job.due <= began]
+        late = [job for job in batch if not job.done.done() and job.due <= began]
         results: list[Answer | Problem] = [Problem("out-of-time", "the deadline passed while the request waited") for _ in late]
         if ready:
             results += self._answers(ready)
-            seconds = self._clock() - began
-            self.measured(seconds / len(ready))
+            ended = self._clock()
+            self.measured((ended - before) / len(ready))
             if self._watcher:
-                self._watcher.batch(len(ready), seconds)
+                self._watcher.batch(len(ready), ended - began)
         _hand_over([*late, *ready], results)
+        return self._clock()
 
     def _answers(self, jobs: list[_Job]) -> list[Answer | Problem]:
         try:
@@ -207,6 +213,9 @@ class Batcher:
 
 def _hand_over(jobs: Sequence[_Job], results: Sequence[Answer | Problem]) -> None:
     """To the event loops that wait; a loop that is closed waits no more."""
+
+    if not jobs:
+        return
 
     def give() -> None:
         for job, result in zip(jobs, results, strict=True):

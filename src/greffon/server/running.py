@@ -18,6 +18,9 @@ from greffon.server.limits import ServerLimits
 
 __all__ = ["serve"]
 
+#: Seconds that a connection which was let in last has, at most, to send the head of its request.
+_LAST_WORD = 2.0
+
 
 def serve(
     models: Sequence[str | Path],
@@ -125,8 +128,8 @@ class _Running:
         self._shelf.read()
         app = make_app(self._shelf, self._limits, keys=self._keys, stage=self._stage, measures=self._measures, log=self._log,
                        life=self._life)  # fmt: skip
-        self._log.take_over("uvicorn.error")
-        self._log.take_over("asyncio")
+        for name in ("uvicorn.error", "asyncio", "python_multipart", "fastapi"):
+            self._log.take_over(name)
         config = uvicorn.Config(
             app, http="h11", ws="none", loop="asyncio", lifespan="on", log_config=None, access_log=False, proxy_headers=False,
             server_header=False, timeout_keep_alive=max(1, round(self._limits.headers)), h11_max_incomplete_event_size=32 * 1024,
@@ -186,8 +189,9 @@ class _Running:
             await asyncio.sleep(0)
         for server in self._server.servers:
             server.close()
-        until = time.monotonic() + min(1.0, seconds)
-        while time.monotonic() < until and any(_waits(one) for one in self._server.server_state.connections):
+        await asyncio.sleep(min(0.1, seconds))
+        until = time.monotonic() + min(_LAST_WORD, 2 * seconds)
+        while time.monotonic() < until and any(one.cycle is None for one in self._server.server_state.connections):
             await asyncio.sleep(0.02)  # who has just been let in has still to say what he wants
         self._server.should_exit = True
 
