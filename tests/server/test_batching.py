@@ -100,10 +100,10 @@ def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
 def test_who_would_come_too_late_is_refused_at_once() -> None:
     async def main() -> None:
         batcher = Batcher(Gate(), ServerLimits(deadline=10))
-        batcher.measured(1.0)  # one image a second: 7 fill seven tenths of the deadline
-        with batcher.admit(7), pytest.raises(Problem, match="busy"), batcher.admit(1):
+        batcher.measured(1.0)  # one image a second: 6 fill six tenths of the deadline
+        with batcher.admit(6), pytest.raises(Problem, match="busy"), batcher.admit(1):
             raise AssertionError("let in")
-        with pytest.raises(Problem, match="send 7 at a time"), batcher.admit(8):
+        with pytest.raises(Problem, match="send 6 at a time"), batcher.admit(7):
             raise AssertionError("let in")
         batcher.stop()
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from greffon.server.answers import Explanation, Health, ModelAnswer, Models, Prediction, ProblemAnswer
@@ -109,7 +110,7 @@ def make_app(
         desk.close()
 
     app = FastAPI(title="greffon", version=version("greffon"), description=_ABOUT, docs_url=None, redoc_url=None, lifespan=lifespan)
-    _add_problems(app, stage)
+    _add_problems(app)
     _add_health(app, stage, measures)
     _add_api(app, shelf, desk)
     _add_page(app)
@@ -117,7 +118,7 @@ def make_app(
     return Edge(app, keys=keys, stage=stage, measures=measures, log=log)
 
 
-def _add_problems(app: FastAPI, stage: Stage) -> None:
+def _add_problems(app: FastAPI) -> None:
     def told(request: Request, problem: Problem) -> Response:
         tally: Tally = request.state.tally
         tally.problem = problem.kind
@@ -126,6 +127,15 @@ def _add_problems(app: FastAPI, stage: Stage) -> None:
     @app.exception_handler(Problem)
     async def of_ours(request: Request, problem: Problem) -> Response:
         return told(request, problem)
+
+    @app.exception_handler(ClientDisconnect)
+    async def of_nobody(request: Request, _: ClientDisconnect) -> Response:
+        request.state.tally.problem = "client-gone"
+        return Response(status_code=499)  # nobody is there to read it
+
+    @app.exception_handler(Exception)
+    async def of_a_fault(request: Request, _: Exception) -> Response:
+        return told(request, Problem("fault", "see the server's log"))  # the exception goes on, to the log
 
     @app.exception_handler(RequestValidationError)
     async def of_parameters(request: Request, error: RequestValidationError) -> Response:

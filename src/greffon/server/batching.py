@@ -26,7 +26,7 @@ __all__ = ["Answer", "Batcher", "Runs", "Watcher"]
 
 #: How much of what was measured last counts in the estimate of what an image costs, where it is more and where it is
 #: less than was thought; and how much of the deadline the estimate may fill.
-_MORE, _LESS, _FILLED = 0.5, 0.1, 0.7
+_MORE, _LESS, _FILLED = 0.5, 0.1, 0.6
 
 
 class Runs(Protocol):
@@ -187,7 +187,7 @@ class Batcher:
         began = self._clock()
         ready = [job for job in batch if not job.done.done() and job.due > began]
         late = [job for job in batch if not job.done.done() and job.due <= began]
-        results: list[Answer | Problem] = [Problem("out-of-time", "the deadline passed while the request waited") for _ in late]
+        results: list[Answer | Problem] = [_late() for _ in late]
         if ready:
             results += self._answers(ready)
             ended = self._clock()
@@ -209,6 +209,11 @@ class Batcher:
             return [Problem("fault", "the network could not be run; see the server's log") for _ in jobs]
         maps = found.maps
         return [Answer(rows[i], maps[i] if maps is not None and jobs[i].maps else None) for i in range(len(jobs))]
+
+
+def _late() -> Problem:
+    detail = "the deadline passed while the request waited: the server is slower than it was"
+    return Problem("out-of-time", detail, headers={"Retry-After": "1"})
 
 
 def _hand_over(jobs: Sequence[_Job], results: Sequence[Answer | Problem]) -> None:

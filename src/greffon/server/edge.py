@@ -6,7 +6,6 @@ import secrets
 import time
 from typing import Any, final
 
-from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from greffon.server.keys import Keys
@@ -68,8 +67,6 @@ class Edge:
         self._measures.connected.inc()
         try:
             await self._answered(scope, receive, answer, tally)
-        except ClientDisconnect:
-            tally.problem = "client-gone"
         except Exception as error:
             self._log.fault("fault", error)
             tally.problem = "fault"

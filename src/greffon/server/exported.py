@@ -140,10 +140,11 @@ def _read(path: Path, most: int) -> bytes:
     except OSError as error:
         fault = "is a link, and a model's files must be its own" if error.errno == errno.ELOOP else f"cannot be read ({error.strerror})"
         raise ModelError(f"{path}: {fault}") from error
+    about = os.fstat(number)
+    if not stat.S_ISREG(about.st_mode):
+        os.close(number)
+        raise ModelError(f"{path}: is not a file")
     with open(number, "rb") as file:  # noqa: PTH123  # a descriptor
-        about = os.fstat(number)
-        if not stat.S_ISREG(about.st_mode):
-            raise ModelError(f"{path}: is not a file")
         if about.st_size > most:
             raise ModelError(f"{path}: has {about.st_size:,} bytes, more than the {most:,} that are read")
         try:

@@ -28,9 +28,9 @@ KINDS: dict[str, tuple[int, str]] = {
     "wrong-parameter": (422, "A parameter cannot be used"),
     "unreadable-image": (422, "The image cannot be read"),
     "busy": (429, "The server has as much to do as it can"),
+    "out-of-time": (429, "The answer would have come too late"),
     "fault": (500, "The server has a fault"),
     "stopping": (503, "The server is not ready"),
-    "out-of-time": (503, "The answer would have come too late"),
 }
 
 

@@ -180,20 +180,35 @@ class _Running:
         """Answer whoever still comes, each on its last connection; then take no more, and let the server end.
 
         A connection that stands in the kernel's queue when a listening socket is closed is reset. So the queue is made as
-        short as can be, then emptied, and the socket is closed in the same breath.
+        short as can be, then emptied, and the socket is closed in the same breath, before the event loop turns again.
         """
         await asyncio.sleep(seconds)
-        with contextlib.suppress(OSError):
-            self._listener.listen(0)
-        for _ in range(3):
-            await asyncio.sleep(0)
+        let_in = self._last_ones()
         for server in self._server.servers:
             server.close()
+        loop = asyncio.get_running_loop()
+        for one in let_in:
+            with contextlib.suppress(OSError):
+                await loop.connect_accepted_socket(self._protocol, one)
         await asyncio.sleep(min(0.1, seconds))
         until = time.monotonic() + min(_LAST_WORD, 2 * seconds)
         while time.monotonic() < until and any(one.cycle is None for one in self._server.server_state.connections):
             await asyncio.sleep(0.02)  # who has just been let in has still to say what he wants
         self._server.should_exit = True
+
+    def _last_ones(self) -> list[socket.socket]:
+        """All that stand in the kernel's queue."""
+        found = []
+        with contextlib.suppress(OSError):  # BlockingIOError: the queue is empty
+            self._listener.listen(0)
+            while True:
+                found.append(self._listener.accept()[0])
+        return found
+
+    def _protocol(self) -> asyncio.Protocol:
+        """What Uvicorn talks to one connection with."""
+        config = self._server.config
+        return config.http_protocol_class(config=config, server_state=self._server.server_state, app_state=self._server.lifespan.state)
 
     async def _close_idle(self) -> None:
         """Close connections that take too long to say what they want."""
