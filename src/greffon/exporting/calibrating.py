@@ -22,7 +22,7 @@ __all__ = ["largest_activation", "quantised_onnx"]
 def quantised_onnx(trunk: Any, backbone: Backbone, pictures: np.ndarray) -> Any:
     """A trunk's ``onnx.ModelProto`` with pairs of QuantizeLinear and DequantizeLinear, as ``activations.quantise`` does it.
 
-    Whole ranges, biases corrected layer by layer, and the first convolution in float32: see there.
+    Whole ranges, biases corrected layer by layer where NNCF can, and the first convolution in float32: see there.
 
     Parameters
     ----------
@@ -41,18 +41,25 @@ def quantised_onnx(trunk: Any, backbone: Backbone, pictures: np.ndarray) -> Any:
     first = [node.name for node in trunk.graph.node if node.op_type == "Conv"][:1]
     try:
         with silence.quiet():
-            return nncf.quantize(
-                trunk,
-                nncf.Dataset(samples),
-                subset_size=len(samples),
-                fast_bias_correction=False,
-                target_device=nncf.TargetDevice.CPU,
-                ignored_scope=nncf.IgnoredScope(names=first),
-                advanced_parameters=whole_ranges(),
-            )
+            try:
+                return _quantised(nncf, trunk, samples, first, quick=False)
+            except KeyError:  # NNCF 3.4 loses its way through graphs with branches while it corrects biases one by one
+                return _quantised(nncf, trunk, samples, first, quick=True)
     except Exception as error:  # NNCF and ONNX Runtime raise many kinds, some of their own
         reason = (str(error) or type(error).__name__).splitlines()[0][:160]
         raise BackboneError(f"{backbone.name} cannot be quantised to int8 ({reason})", hint="Choose --precision float32.") from error
+
+
+def _quantised(nncf: Any, trunk: Any, samples: list[dict[str, np.ndarray]], first: list[str], *, quick: bool) -> Any:
+    return nncf.quantize(
+        trunk,
+        nncf.Dataset(samples),
+        subset_size=len(samples),
+        fast_bias_correction=quick,
+        target_device=nncf.TargetDevice.CPU,
+        ignored_scope=nncf.IgnoredScope(names=first),
+        advanced_parameters=whole_ranges(),
+    )
 
 
 def largest_activation(model: Model, pictures: np.ndarray) -> float:

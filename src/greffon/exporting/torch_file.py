@@ -37,17 +37,20 @@ class Photo(nn.Module):
         h, w = photo.shape[1], photo.shape[2]
         down, new_h = self._along(h, w, pre.height)
         across, new_w = self._along(w, h, pre.width)
-        planes = photo.permute(0, 3, 1, 2).float()
+        planes = photo.permute(0, 3, 1, 2).double()
         if tall_first():
             first = self._height_first(h, w, new_h, new_w)
             # Both ways, and the one that Pillow takes: a branch would hold to one size.
             resized = torch.where(first, _levels(_levels(down @ planes) @ across.T), _levels(down @ _levels(planes @ across.T)))
         else:
             resized = _levels(down @ _levels(planes @ across.T))
-        return (resized[:, self._order] * pre.scale - self.mean) / self.std
+        return (resized.float()[:, self._order] * pre.scale - self.mean) / self.std
 
     def _along(self, side: Any, other: Any, out: int) -> tuple[Tensor, Any]:
-        """The matrix of one side, (out, side), and the length of the resized whole."""
+        """The matrix of one side, float64 (out, side), and the length of the resized whole.
+
+        It has Pillow's weights, whole numbers of 22 bits.
+        """
         pre = self._pre
         full, start = out, 0
         if pre.resize == "shortest":
@@ -57,9 +60,12 @@ class Photo(nn.Module):
         places = 2 * (torch.arange(out)[:, None] + start) + 1
         source = 2 * torch.arange(side)[None] + 1
         unit = torch.sym_max(full, side) * 2
-        a = torch.abs((source * full - places * side).float() / unit)
-        weights = _filter(pre.interpolation, a)
-        return weights / weights.sum(1, keepdim=True), full
+        distance = (source * full - places * side).double() / unit
+        if pre.resize == "shortest":
+            extreme = _number(torch.sym_max(side, other)) > _number(16 * torch.sym_min(side, other))
+            distance = torch.where(extreme, _distance_in_box(side, full, start, out), distance)
+        weights = _filter(pre.interpolation, torch.abs(distance))
+        return torch.floor(weights / weights.sum(1, keepdim=True) * 2**22 + 0.5), full
 
     def _height_first(self, h: Any, w: Any, new_h: Any, new_w: Any) -> Tensor:
         """Pillow's rule, bool (); see ``exporting.photo``."""
@@ -72,12 +78,23 @@ class Photo(nn.Module):
         return torch.where(extreme, crop, found)
 
 
+def _distance_in_box(side: Any, full: Any, start: Any, out: int) -> Tensor:
+    """Where the crop is a box to Pillow, which holds the box in float32; see ``exporting.photo``."""
+    old = _number(side).double()
+    step = old / _number(full).double()
+    begin = (_number(start).double() * step).float()
+    end = torch.minimum((_number(start) + out).double() * step, old).float()
+    scale = (end - begin).double() / out
+    centres = begin.double() + (torch.arange(out, dtype=torch.float64)[:, None] + 0.5) * scale
+    return (torch.arange(side, dtype=torch.float64)[None] - centres + 0.5) / scale.clamp_min(1)
+
+
 def _number(value: Any) -> Tensor:
     return torch.full((), value, dtype=torch.int64)
 
 
-def _levels(values: Tensor) -> Tensor:
-    return torch.floor(values + 0.5).clamp(0, 255)
+def _levels(sums: Tensor) -> Tensor:
+    return torch.floor((sums + 2**21) / 2**22).clamp(0, 255)
 
 
 def _filter(kind: str, a: Tensor) -> Tensor:

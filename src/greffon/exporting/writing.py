@@ -54,8 +54,9 @@ def _onnx(model: Model, wish: Wish) -> Any:
 
 
 def _write_onnx(model: Model, wish: Wish, file: Path) -> None:
+    whole = _onnx(model, wish)
     try:
-        content = _onnx(model, wish).SerializeToString()
+        content = whole.SerializeToString()
     except ValueError as error:  # protobuf holds no more than 2 GB
         raise ExportError(f"{model.backbone.name} is too large for one ONNX file ({error})") from error
     file.write_bytes(content)
