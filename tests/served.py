@@ -59,7 +59,7 @@ def graph_of(*, maps: bool = True, heavy: int = 0, preprocess: Preprocess = PREP
             name = array(f"k{number}", rng.normal(0, 0.05, (64, 3 if number == 0 else 64, 3, 3)).astype(np.float32))
             nodes.append(made("Conv", [f"wide{number}", name], [f"wide{number + 1}"], pads=[1, 1, 1, 1]))
         nodes += [made("ReduceMean", [f"wide{heavy}", array("all", np.array([1, 2, 3], np.int64))], ["much"], keepdims=0),
-                  made("Mul", ["much", array("nothing", np.float32(0))], ["none"]),
+                  made("Mul", ["much", array("nothing", np.zeros((), np.float32))], ["none"]),
                   made("Unsqueeze", ["none", array("last", np.array([1], np.int64))], ["none2"]),
                   made("Add", ["score", "none2"], ["sum"])]  # fmt: skip
     nodes.append(made("Softmax", ["sum" if heavy else "score"], ["probabilities"], axis=1))

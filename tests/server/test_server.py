@@ -79,7 +79,7 @@ def test_every_way_to_send_a_photo_gives_the_same(server: Running) -> None:
         assert one["label"] == CLASSES[int(wanted.argmax())]
         assert one["probability"] == max(one["probabilities"].values()) == next(iter(one["probabilities"].values()))
     assert ways[3].json["results"][0]["name"].startswith("é ")
-    assert reply.json["model"] == "first"
+    assert ways[0].json["model"] == "first"
 
 
 @pytest.mark.parametrize("turn", range(1, 9))

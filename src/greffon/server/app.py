@@ -44,7 +44,7 @@ Says what is on photos. Send them to `/v1/predict`:
 Whatever is wrong is told as problem details (RFC 9457).
 """
 
-ModelQuery = Annotated[str, Query(description="The name of a model of /v1/models; empty: the first one", max_length=200)]
+_ModelQuery = Annotated[str, Query(description="The name of a model of /v1/models; empty: the first one", max_length=200)]
 
 
 def _problems(*kinds: str) -> dict[int | str, dict[str, Any]]:
@@ -181,7 +181,7 @@ def _add_api(app: FastAPI, shelf: Shelf, desk: Desk) -> None:
               openapi_extra=body)  # fmt: skip
     async def predict(
         request: Request,
-        model: ModelQuery = "",
+        model: _ModelQuery = "",
         top: Annotated[int, Query(ge=0, le=1_000_000, description="So many classes of each image; 0: all")] = 0,
         coverage: Annotated[float, Query(gt=0, lt=1, description="Of the sets of classes, where the model carries them")] = 0.9,
     ) -> Prediction:
@@ -191,7 +191,7 @@ def _add_api(app: FastAPI, shelf: Shelf, desk: Desk) -> None:
     @app.post("/v1/explain", tags=["photos"], response_model=Explanation, responses=_IMAGE_PROBLEMS, openapi_extra=body)
     async def explain(
         request: Request,
-        model: ModelQuery = "",
+        model: _ModelQuery = "",
         label: Annotated[str, Query(description="The class; empty: the most probable one", max_length=1000)] = "",
     ) -> Explanation:
         """Show which part of one photo speaks for a class."""
@@ -230,6 +230,6 @@ def _describe(app: FastAPI) -> None:
         for operation in made["paths"][path].values():
             operation["security"] = [{}, {"key": []}]
     text = json.loads(json.dumps(made))
-    app.openapi = lambda: text  # type: ignore[method-assign]  # FastAPI's own way to change it
+    app.openapi = lambda: text  # FastAPI's own way to change it
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from greffon.errors import GreffonError, ModelError
 from greffon.images import Preprocess
 
-__all__ = ["ABOUT", "GRAPH", "SCHEMA", "Export", "is_export_folder", "read_export"]
+__all__ = ["ABOUT", "GRAPH", "RUNNER", "SCHEMA", "Export", "is_export_folder", "read_export"]
 
 #: The version of export.json that is read.
 SCHEMA = 1

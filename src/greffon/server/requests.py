@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Annotated, final
 
@@ -130,7 +130,7 @@ def _too_many(limits: ServerLimits) -> Problem:
 
 
 async def _of_form(request: Request, body: bytes, limits: ServerLimits) -> list[Encoded]:
-    async def once() -> AsyncIterator[bytes]:
+    async def once() -> AsyncGenerator[bytes, None]:
         yield body
 
     parser = MultiPartParser(request.headers, once(), max_files=limits.max_images, max_fields=16)
