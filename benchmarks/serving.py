@@ -2,7 +2,8 @@
 
     python benchmarks/serving.py EXPORT PHOTOS [--parts bare,clients,overload,memory,peer,start] [--seconds 30] [--requests 20000] [--short]
 
-EXPORT is a folder of ``greffon export --to onnx``, PHOTOS a folder of photos. Each part runs over loopback alone, and ends by itself. The peer's network has VGG16's shape and drawn weights: what it answers is not looked at, only how fast.
+EXPORT is a folder of ``greffon export --to onnx``, PHOTOS a folder of photos. Each part runs over loopback alone, and
+ends by itself. The peer's network has VGG16's shape and drawn weights: what it answers is not looked at, only how fast.
 ``--short`` marks the record: a look at whether all of it runs, on a machine that may be busy, and no figure to tell anybody.
 """
 
