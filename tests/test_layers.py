@@ -78,7 +78,7 @@ RESERVED: dict[str, tuple[str, ...]] = {
 }
 
 #: These answer at once: nothing that importing them runs may import a library that takes seconds.
-QUICK = ("cli", "settings", "errors", "progress", "images", "datasets", "metrics")
+QUICK = ("cli", "server", "settings", "errors", "progress", "images", "datasets", "metrics")
 SLOW_LIBRARIES = ("torch", "torchvision", "timm")
 
 #: What stands under these conditions is read by type checkers alone.

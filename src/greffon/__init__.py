@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from greffon.jobs.train import train
     from greffon.jobs.weights import export_weights, import_weights, list_weights, show_weights, verify_weights
     from greffon.model import Model, load_model, save_model
+    from greffon.server import serve
 
 __all__ = [
     "GreffonError",
@@ -61,6 +62,7 @@ __all__ = [
     "probe",
     "save_model",
     "search",
+    "serve",
     "show_weights",
     "suggest",
     "train",
@@ -96,6 +98,7 @@ _HOMES = {
     "probe": "greffon.jobs.probe",
     "save_model": "greffon.model",
     "search": "greffon.jobs.search",
+    "serve": "greffon.server",
     "show_weights": "greffon.jobs.weights",
     "suggest": "greffon.jobs.suggest",
     "train": "greffon.jobs.train",

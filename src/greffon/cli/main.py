@@ -33,6 +33,7 @@ from greffon.cli.options import (
 from greffon.cli.searching import duplicates, index, map_photos, outliers, search
 from greffon.cli.suggesting import suggest
 from greffon.cli.pretraining import pretrain
+from greffon.cli.serving import serve
 from greffon.cli.terminal import listener
 from greffon.cli.transductive import adapt, label
 from greffon.cli.weights import weights as weights_app
@@ -63,6 +64,7 @@ __all__ = [
     "probe",
     "search",
     "suggest",
+    "serve",
     "train",
     "views",
 ]
@@ -242,6 +244,7 @@ def embed(
 app.command()(probe)
 app.command()(compare)
 app.command()(export)
+app.command()(serve)
 
 
 @app.command()
