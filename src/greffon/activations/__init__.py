@@ -14,7 +14,7 @@ from greffon.activations.engines import (
     computes_bfloat16,
     make_engine,
 )
-from greffon.activations.executing import Executor, Job, LocalExecutor, Photo, digest_of, pixels_of
+from greffon.activations.executing import Encoded, Executor, Job, LocalExecutor, Photo, digest_of, pixels_of
 from greffon.activations.kernels import steady_kernels
 from greffon.activations.plan import Candidate, Choice
 from greffon.activations.quantised import QuantisedEngine, QuantisedGraph, cached_graph, quantise
@@ -28,6 +28,7 @@ __all__ = [
     "Activations",
     "Candidate",
     "Choice",
+    "Encoded",
     "Engine",
     "Executor",
     "Fidelity",

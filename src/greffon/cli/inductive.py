@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from greffon.cli.distributing import RayOption, RayWorkersOption, executor_of
 from greffon.cli.options import (
     BackboneOption,
     FoldsOption,
@@ -76,6 +77,8 @@ def train(
     batch_norm: Annotated[str, _tuned("frozen or trained: the statistics of BatchNorm above the cut.")] = "frozen",
     training_precision: Annotated[str, _tuned("Above the cut: auto, float32 or bfloat16.")] = "auto",
     winograd: Annotated[str, _tuned("auto, on or off: 3 × 3 convolutions in fewer multiplications.")] = "auto",
+    ray: RayOption = None,
+    ray_workers: RayWorkersOption = 0,
     quiet: QuietOption = False,
 ) -> None:
     """Train a classifier on labelled photos.
@@ -122,7 +125,7 @@ def train(
         winograd=winograd,  # type: ignore[arg-type]  # as above
         recipe=recipe,
     )
-    with listener(quiet) as progress:
+    with listener(quiet) as progress, executor_of(ray, ray_workers) as executor:
         result = job(
             data,
             out=out,
@@ -142,6 +145,7 @@ def train(
             tuning=wishes,
             resume=resume,
             plan=plan,
+            executor=executor,
             progress=progress,
         )
     for line in train_summary(result):

@@ -9,6 +9,7 @@ from typing import Any, final
 
 import numpy as np
 
+from greffon.activations import Executor
 from greffon.datasets import find_images
 from greffon.model import load_model
 from greffon.progress import Progress, Silent
@@ -45,6 +46,7 @@ def predict(
     *,
     precision: str = "",
     views: int = 1,
+    executor: Executor | None = None,
     progress: Progress | None = None,
     block: int = 2048,
 ) -> Iterator[Guess]:
@@ -60,6 +62,8 @@ def predict(
         ``"exact"``, that is ``"float32"``, or ``"bfloat16"``, instead of the training's.
     views
         How many views of each photo the probabilities are averaged over: the photo itself, its mirror image, mild crops.
+    executor
+        Where the frozen part runs; this process, if None.
 
     Raises
     ------
@@ -70,7 +74,7 @@ def predict(
     loaded = load_model(model)
     for start in range(0, len(paths), block):
         part = paths[start : start + block]
-        told = loaded.predict(part, progress=listener, precision=precision, views=views)
+        told = loaded.predict(part, progress=listener, precision=precision, views=views, executor=executor)
         for i, path in enumerate(part):
             if i in told.failed:
                 yield Guess(path, "", 0.0, {}, told.failed[i].removeprefix(f"{path}: "))

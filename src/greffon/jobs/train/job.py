@@ -10,7 +10,7 @@ from typing import Any, final
 
 import numpy as np
 
-from greffon.activations import Choice, Store
+from greffon.activations import Choice, Executor, Store
 from greffon.datasets import SPLITS, Dataset, Scan, read_dataset, scan, split
 from greffon.errors import DataError, OptionError
 from greffon.evaluation import Evaluation, evaluate_probabilities
@@ -73,6 +73,7 @@ def train(
     resume: bool = False,
     plan: Path | None = None,
     store: Store | None = None,
+    executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> TrainResult:
     """Train a classifier on labelled images, evaluate it on its test split, and save it.
@@ -115,6 +116,8 @@ def train(
         Of an earlier fine-tuning: what the clock decided there (engine, views, cut) is done again.
     store
         Where activations are kept, by default greffon's cache.
+    executor
+        Where the frozen part runs; this process, if None.
 
     Raises
     ------
@@ -156,7 +159,7 @@ def train(
     dataset = split(looked.dataset.without_empty_classes(), looked.groups, fractions=fractions, seed=seed)
     _tell_rare(dataset, listener)
     drawn = not any(looked.dataset.splits)
-    task = Task(dataset, looked, network, drawn, folder, fractions, class_weights, seed, precision, min_fidelity, kept, listener)
+    task = Task(dataset, looked, network, drawn, folder, fractions, class_weights, seed, precision, min_fidelity, kept, listener, executor)
     if unfreeze == "none":
         outcome = extract(task, head=head, pool=pool, stages=stages, norm=norm)
     elif unfreeze == "auto":
