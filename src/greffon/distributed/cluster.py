@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import logging
 import os
 import socket
@@ -67,8 +68,15 @@ class Cluster:
         return f"Ray at {self.address}: {machines}, {self.processors} processors{gpus}"
 
 
+def _must_be_installed() -> None:
+    """Raises OptionError where Ray is absent; it is not imported for that."""
+    if importlib.util.find_spec("ray") is None:
+        raise OptionError("--ray: Ray is not installed", hint='Install it: pip install "greffon[ray]"')
+
+
 def import_ray() -> Any:
     """The library, silenced. Raises OptionError where it is absent."""
+    _must_be_installed()
     os.environ.update(_QUIET)
     try:
         with warnings.catch_warnings():
@@ -78,12 +86,19 @@ def import_ray() -> Any:
 
             context = ray.data.DataContext.get_current()
     except ImportError as error:
-        raise OptionError(f"--ray: Ray is not installed ({error})", hint='Install it: pip install "greffon[ray]"') from error
+        raise OptionError(f"--ray: Ray cannot be imported ({error})", hint='Install it: pip install "greffon[ray]"') from error
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    # What Ray's daemons tell of workers that died goes to standard output, whatever is set: among our lines of JSON.
+    if hasattr(ray._private.worker, "print_to_stdstream"):
+        ray._private.worker.print_to_stdstream = _unheard
     return ray
+
+
+def _unheard(*_: Any, **__: Any) -> None:
+    """Takes what nobody is to read: it stands in Ray's log files."""
 
 
 @contextlib.contextmanager
@@ -103,11 +118,12 @@ def connected(address: str = "", *, seconds: float = 10.0) -> Iterator[Cluster]:
     OptionError
         Ray is absent, or nothing answers.
     """
-    ray = import_ray()
-    if ray.is_initialized():
-        yield _cluster(ray, address or "local")
+    if "ray" in sys.modules and import_ray().is_initialized():
+        yield _cluster(import_ray(), address or "local")
         return
-    where = _connect(ray, address.strip(), seconds)
+    _must_be_installed()
+    where = _connect(address.strip(), seconds)
+    ray = import_ray()
     try:
         yield _cluster(ray, where)
     finally:
@@ -115,27 +131,43 @@ def connected(address: str = "", *, seconds: float = 10.0) -> Iterator[Cluster]:
             ray.shutdown()
 
 
-def _connect(ray: Any, address: str, seconds: float) -> str:
+def _connect(address: str, seconds: float) -> str:
     named = os.environ.get("RAY_ADDRESS", "") if address in ("", "auto") else address
     if named.startswith("ray://"):
         raise OptionError(f"--ray {named}: Ray's client protocol does not carry data sets",
                           hint="Run greffon on a machine of the cluster, for one with: ray job submit -- greffon ...")  # fmt: skip
-    quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL, "include_dashboard": False}
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if named and named not in ("local", "auto"):
         _must_answer(named, seconds)
-        quiet.pop("include_dashboard")
     elif address == "auto" or (not address and _runs_here()):
         named = "auto"
-        quiet.pop("include_dashboard")
     else:
-        # Its own address is told, since Ray would find it out by asking for a way to the internet.
-        quiet |= {"num_cpus": processors(), "object_store_memory": _STORE_BYTES, "_node_ip_address": "127.0.0.1"}
+        # On this machine's own loopback: nobody else can join, and Ray need not find a way to the internet to learn its
+        # address. Read when Ray is imported.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        settings |= {"num_cpus": processors(), "object_store_memory": _STORE_BYTES, "include_dashboard": False}
         named = "local"
+    ray = import_ray()
     try:
-        ray.init(address=named, **quiet)
+        with _no_chatter():
+            ray.init(address=named, **settings)
     except Exception as error:  # Ray raises many kinds: ConnectionError, RuntimeError, ValueError, its own
         raise _no_answer(named, (str(error) or type(error).__name__).splitlines()[0][:200]) from error
     return named if named != "auto" else str(ray.get_runtime_context().gcs_address)
+
+
+@contextlib.contextmanager
+def _no_chatter() -> Iterator[None]:
+    """Ray's C++ part writes to the terminal when it starts, however quiet it is told to be."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123  # a device
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _must_answer(address: str, seconds: float) -> None:
