@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import logging
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -34,6 +35,16 @@ _QUIET = {
 _HOW = "ADDRESS is HOST:PORT of a cluster's head (6379 is Ray's usual port), auto, or local."
 #: The object store of a cluster that is started here. Blocks are small, and few of them wait.
 _STORE_BYTES = 2**29
+
+
+#: A head that asks for a token is one: whether we have it, the connection itself will tell.
+_ASK = """
+import contextlib, sys
+from ray._raylet import GcsClient
+from ray.exceptions import AuthenticationError
+with contextlib.suppress(AuthenticationError):
+    GcsClient(address=sys.argv[1])
+"""
 
 
 @final
@@ -127,6 +138,8 @@ def connected(address: str = "", *, seconds: float = 10.0) -> Iterator[Cluster]:
     try:
         yield _cluster(ray, where)
     finally:
+        if where == "local" and os.environ.pop("RAY_AUTH_TOKEN", None):
+            os.environ.pop("RAY_AUTH_MODE", None)
         with contextlib.suppress(Exception):  # the way out of an error or an interrupt must not raise another
             ray.shutdown()
 
@@ -142,9 +155,7 @@ def _connect(address: str, seconds: float) -> str:
     elif address == "auto" or (not address and _runs_here()):
         named = "auto"
     else:
-        # On this machine's own loopback: nobody else can join, and Ray need not find a way to the internet to learn its
-        # address. Read when Ray is imported.
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        _keep_to_ourselves()
         settings |= {"num_cpus": processors(), "object_store_memory": _STORE_BYTES, "include_dashboard": False}
         named = "local"
     ray = import_ray()
@@ -152,8 +163,32 @@ def _connect(address: str, seconds: float) -> str:
         with _no_chatter():
             ray.init(address=named, **settings)
     except Exception as error:  # Ray raises many kinds: ConnectionError, RuntimeError, ValueError, its own
-        raise _no_answer(named, (str(error) or type(error).__name__).splitlines()[0][:200]) from error
+        reason = (str(error) or type(error).__name__).strip().splitlines()[0][:240]
+        hint = f"Is it running (ray status)? {_HOW}"
+        if _asks_for_a_token(error):
+            reason = "it asks for a token"
+            hint = "Set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's."
+        raise OptionError(f"--ray {named}: Ray cannot be used there ({reason})", hint=hint) from error
     return named if named != "auto" else str(ray.get_runtime_context().gcs_address)
+
+
+def _asks_for_a_token(error: BaseException | None) -> bool:
+    while error is not None:
+        if "AuthenticationError" in f"{type(error).__name__} {error}":
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _keep_to_ourselves() -> None:
+    """A cluster for one run: on this machine's loopback, where others cannot join without the run's own token.
+
+    Ray would else find its address by asking for a way to the internet, and write a token into the user's home. It reads
+    this when it is imported.
+    """
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    if "RAY_AUTH_MODE" not in os.environ:
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 
 @contextlib.contextmanager
@@ -186,9 +221,8 @@ def _must_answer(address: str, seconds: float) -> None:
 
 def _is_head(address: str, seconds: float) -> bool:
     """Asked from another process: Ray itself tries for a minute, and tells of it on the terminal."""
-    ask = "import sys; from ray._raylet import GcsClient; GcsClient(address=sys.argv[1])"
     try:
-        return subprocess.run([sys.executable, "-c", ask, address], capture_output=True, timeout=seconds, check=False).returncode == 0
+        return subprocess.run([sys.executable, "-c", _ASK, address], capture_output=True, timeout=seconds, check=False).returncode == 0
     except subprocess.TimeoutExpired:
         return False
 
