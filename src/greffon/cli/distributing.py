@@ -30,7 +30,7 @@ RayWorkersOption = Annotated[
 
 #: What the option is given where its address is left out.
 BARE = "any"
-_ADDRESS = re.compile(r"(ray://)?[\w.\-\[\]]+(:\d+)?|(ray://).*")
+_ADDRESS = re.compile(r"(\[[\da-fA-F:.]+\]|[\w.\-]+)(:\d+)?|ray://.*")
 
 
 def with_addresses(words: Sequence[str]) -> list[str]:
@@ -86,6 +86,9 @@ def embed_on_cluster(
 ) -> None:
     """``greffon embed --ray``."""
     from greffon.cli.terminal import listener
+    from greffon.distributed.cluster import must_be_installed
+
+    must_be_installed()  # before the seconds that torch takes
     from greffon.distributed.embedding import embed as job
 
     with listener(quiet) as progress:

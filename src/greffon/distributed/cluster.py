@@ -19,10 +19,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, final
 
-from greffon.errors import GreffonError, OptionError
+from greffon.errors import OptionError
 from greffon.settings import processors
 
-__all__ = ["Cluster", "connected", "import_ray", "look_around", "own_error", "software"]
+__all__ = ["Cluster", "connected", "import_ray", "look_around", "must_be_installed", "software"]
 
 #: Nothing is sent to anybody, and no lines are printed between ours. Read by Ray when it is imported, and by its processes.
 _QUIET = {
@@ -79,7 +79,7 @@ class Cluster:
         return f"Ray at {self.address}: {machines}, {self.processors} processors{gpus}"
 
 
-def _must_be_installed() -> None:
+def must_be_installed() -> None:
     """Raises OptionError where Ray is absent; it is not imported for that."""
     if importlib.util.find_spec("ray") is None:
         raise OptionError("--ray: Ray is not installed", hint='Install it: pip install "greffon[ray]"')
@@ -87,7 +87,7 @@ def _must_be_installed() -> None:
 
 def import_ray() -> Any:
     """The library, silenced. Raises OptionError where it is absent."""
-    _must_be_installed()
+    must_be_installed()
     os.environ.update(_QUIET)
     try:
         with warnings.catch_warnings():
@@ -132,14 +132,12 @@ def connected(address: str = "", *, seconds: float = 10.0) -> Iterator[Cluster]:
     if "ray" in sys.modules and import_ray().is_initialized():
         yield _cluster(import_ray(), address or "local")
         return
-    _must_be_installed()
+    must_be_installed()
     where = _connect(address.strip(), seconds)
     ray = import_ray()
     try:
         yield _cluster(ray, where)
     finally:
-        if where == "local" and os.environ.pop("RAY_AUTH_TOKEN", None):
-            os.environ.pop("RAY_AUTH_MODE", None)
         with contextlib.suppress(Exception):  # the way out of an error or an interrupt must not raise another
             ray.shutdown()
 
@@ -184,11 +182,14 @@ def _keep_to_ourselves() -> None:
     """A cluster for one run: on this machine's loopback, where others cannot join without the run's own token.
 
     Ray would else find its address by asking for a way to the internet, and write a token into the user's home. It reads
-    this when it is imported.
+    this when it is imported, so where it is imported already, Ray's own ways hold.
     """
+    if "ray" in sys.modules:
+        return
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     if "RAY_AUTH_MODE" not in os.environ:
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 @contextlib.contextmanager
@@ -301,21 +302,6 @@ def look_around(cluster: Cluster, samples: Sequence[str], *, seconds: float = 12
 def _about_this_machine(samples: list[str]) -> tuple[str, list[str]]:
     """Runs on a worker: its greffon, and which of these paths it does not see."""
     return software(), [path for path in samples if not os.path.lexists(path)]
-
-
-def own_error(error: BaseException) -> GreffonError | None:
-    """The error of greffon's own that a failed task of Ray's carries, or None."""
-    seen: set[int] = set()
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        one = waiting.pop()
-        if one is None or id(one) in seen:
-            continue
-        if isinstance(one, GreffonError) and type(one).__module__ == "greffon.errors":
-            return one
-        seen.add(id(one))
-        waiting += [one.__cause__, one.__context__, getattr(one, "cause", None)]
-    return None
 
 
 def _reason(error: BaseException) -> str:

@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from greffon.activations import Job, LocalExecutor, Photo, Tap, chosen_engine
-from greffon.distributed.cluster import Cluster, connected, import_ray, look_around
+from greffon.distributed.cluster import Cluster, connected, import_ray, look_around, must_be_installed
 from greffon.distributed.packing import OwnEngine, pack
-from greffon.distributed.pipeline import answer, arrived, crew_for, stream
+from greffon.distributed.pipeline import arrived, crew_for, stream
 from greffon.distributed.sources import Block, Item, Source, find_source, items
 from greffon.distributed.writing import (
     SCHEMA,
@@ -104,8 +104,10 @@ def embed(
     taken = Representation(stages, pool, "standard")  # type: ignore[arg-type]  # it checks its values itself
     if block < 1:
         raise OptionError(f"embed: block must be a whole number from 1, got {block}")
-    network = load_any_backbone(backbone, weights=weights, size=size, progress=listener)
+    must_be_installed()
     source = find_source(data, block)
+    written(folder)
+    network = load_any_backbone(backbone, weights=weights, size=size, progress=listener)
     for note in source.notes:
         listener.warn(note)
     tap = Tap("map", "none") if pool == "flatten" else Tap("pooled")
@@ -238,8 +240,8 @@ class EmbedWorker:
         self._taken = Representation(stages, pool, "standard")  # type: ignore[arg-type]  # it checks its values itself
         self._folder = folder
 
-    def __call__(self, orders: pa.Table) -> pa.Table:
-        return answer([self._part(json.loads(order)).to_json().encode() for order in orders.column("order").to_pylist()])
+    def __call__(self, order: pa.Buffer) -> bytes:
+        return self._part(json.loads(order.to_pybytes())).to_json().encode()
 
     def _part(self, order: dict[str, Any]) -> Part:
         before = read_part(self._folder, order["file"])

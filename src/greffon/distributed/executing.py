@@ -21,7 +21,7 @@ from greffon.activations import Encoded, Engine, Job, LocalExecutor, Photo
 from greffon.activations.executing import Batch
 from greffon.distributed.cluster import Cluster, import_ray, look_around
 from greffon.distributed.packing import pack
-from greffon.distributed.pipeline import answer, arrived, crew_for, stream
+from greffon.distributed.pipeline import arrived, crew_for, stream
 from greffon.errors import ImageError
 from greffon.images import Preprocess, View
 
@@ -189,10 +189,7 @@ class RecordsWorker:
         self._executor = LocalExecutor(threads)
         self._preprocess = Preprocess.from_dict(json.loads(preprocess))
 
-    def __call__(self, orders: pa.Table) -> pa.Table:
-        return answer([self._records(cell.as_buffer()) for cell in orders.column("order")])
-
-    def _records(self, order: pa.Buffer) -> bytes:
+    def __call__(self, order: pa.Buffer) -> bytes:
         first, jobs = _jobs(order)
         numbers: list[int] = []
         values: list[np.ndarray] = []

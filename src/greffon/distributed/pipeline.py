@@ -6,18 +6,20 @@ take the answers, no more are begun. What one worker was at when it was killed i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 import pyarrow as pa
 
+from greffon import errors
 from greffon.activations import Engine, QuantisedEngine, TorchEngine
-from greffon.distributed.cluster import Cluster, import_ray, own_error
+from greffon.distributed.cluster import Cluster, import_ray
 from greffon.distributed.packing import OwnEngine, PackedEngine, unpack
 from greffon.errors import GreffonError, OptionError
 
-__all__ = ["Crew", "answer", "arrived", "crew_for", "stream"]
+__all__ = ["BlockWorker", "Crew", "arrived", "crew_for", "stream"]
 
 #: So many tasks at most: with more blocks, a task has several of them.
 _TASKS = 4096
@@ -76,7 +78,7 @@ def stream(orders: Sequence[bytes], worker: type, arguments: tuple[Any, ...], cr
     orders
         One a block of work.
     worker
-        A class; called with ``arguments`` once a worker, and its object with an Arrow table of orders, many times. See ``answer``.
+        A class; called with ``arguments`` once a worker, and its object with an order, many times, which gives the answer.
 
     Raises
     ------
@@ -90,20 +92,22 @@ def stream(orders: Sequence[bytes], worker: type, arguments: tuple[Any, ...], cr
         return
     pool = ray.data.ActorPoolStrategy(min_size=1, max_size=crew.workers, initial_size=crew.workers)
     pipeline = ray.data.from_arrow(tables).map_batches(
-        worker,
+        BlockWorker,
         batch_size=1,
         batch_format="pyarrow",
         compute=pool,
-        fn_constructor_args=arguments,
+        fn_constructor_args=(worker, arguments),
         num_cpus=crew.threads,
         num_gpus=1 if crew.gpu else None,
     )
     try:
         for table in pipeline.iter_batches(batch_size=None, batch_format="pyarrow"):
-            for cell in table.column("answer"):
+            for cell, fault in zip(table.column("answer"), table.column("fault").to_pylist(), strict=True):
+                if fault is not None:
+                    raise _raised(json.loads(fault))
                 yield cell.as_buffer()
     except ray.exceptions.RayError as error:
-        raise own_error(error) or GreffonError(f"--ray: {_told(error)}") from error
+        raise GreffonError(f"--ray: {_told(error)}") from error
 
 
 def _told(error: BaseException) -> str:
@@ -111,9 +115,40 @@ def _told(error: BaseException) -> str:
     return f"the cluster gave up ({lines[-1][:300] if lines else type(error).__name__})"
 
 
-def answer(parts: Sequence[bytes]) -> pa.Table:
-    """What a worker gives back for a table of orders."""
-    return pa.table({"answer": pa.array(parts, pa.large_binary())})
+@final
+class BlockWorker:
+    """What Ray makes of a worker's class: errors of greffon's own come back as answers, since Ray would tell them as a text.
+
+    Parameters
+    ----------
+    make, arguments
+        See ``stream``.
+    """
+
+    def __init__(self, make: type, arguments: tuple[Any, ...]) -> None:
+        self._fault: GreffonError | None = None
+        try:
+            self._worker = make(*arguments)
+        except GreffonError as error:
+            self._fault = error
+
+    def __call__(self, orders: pa.Table) -> pa.Table:
+        answers, faults = [], []
+        for order in orders.column("order"):
+            try:
+                if self._fault is not None:
+                    raise self._fault
+                answers.append(self._worker(order.as_buffer()))
+                faults.append(None)
+            except GreffonError as error:
+                answers.append(b"")
+                faults.append(json.dumps([type(error).__name__, error.what, error.hint]))
+        return pa.table({"answer": pa.array(answers, pa.large_binary()), "fault": pa.array(faults, pa.string())})
+
+
+def _raised(fault: list[str]) -> GreffonError:
+    kind, what, hint = fault
+    return getattr(errors, kind, GreffonError)(what, hint=hint)
 
 
 def arrived(packed: Any, threads: int) -> OwnEngine:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, final
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar, final
 
 from greffon.errors import DataError, ImageError, OptionError
 from greffon.images import Limits
@@ -15,14 +19,42 @@ from greffon.images import Limits
 __all__ = ["Found", "is_address", "listed", "opened", "read_object", "system_of"]
 
 _LIMITS = Limits()
+_T = TypeVar("_T")
 #: Schemes that pyarrow itself speaks; the others are fsspec's, whose packages the user installs.
 _ARROW = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "file")
-#: What tells each store who asks, for the hint of an error.
-_WHO = {
-    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or the machine's role; s3://anonymous@BUCKET/... for a public one",
-    "gs": "GOOGLE_APPLICATION_CREDENTIALS, or the machine's service account; gs://anonymous@BUCKET/... for a public one",
-    "abfs": "AZURE_STORAGE_ACCOUNT and a key, or the machine's identity",
-}
+#: How long a store may take to answer.
+_SECONDS = 40.0
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Asker:
+    """How a store learns who asks: variables, files in the user's home, or the machine itself, where it is one of that cloud's."""
+
+    variables: tuple[str, ...]
+    files: tuple[str, ...]
+    vendor: str
+    advice: str
+
+
+_ASKERS = {
+    "s3": _Asker(
+        ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+         "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_SHARED_CREDENTIALS_FILE"),
+        (".aws/credentials", ".aws/config"),
+        "Amazon",
+        "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; a public bucket is s3://anonymous@BUCKET/...",
+    ),
+    "gs": _Asker(
+        ("GOOGLE_APPLICATION_CREDENTIALS",), (".config/gcloud/application_default_credentials.json",), "Google",
+        "Set GOOGLE_APPLICATION_CREDENTIALS, or log in with gcloud; a public bucket is gs://anonymous@BUCKET/...",
+    ),
+    "abfs": _Asker(
+        ("AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_CONNECTION_STRING", "AZURE_CLIENT_ID"), (".azure",), "Microsoft",
+        "Set AZURE_STORAGE_ACCOUNT and a key, or log in with az.",
+    ),
+}  # fmt: skip
+_SAME = {"gcs": "gs", "abfss": "abfs"}
 
 
 @final
@@ -48,12 +80,10 @@ def system_of(place: str) -> tuple[Any, str]:
     if not is_address(place):
         return fs.LocalFileSystem(), os.path.abspath(place)  # noqa: PTH100  # Path.absolute leaves "..", which Arrow refuses
     scheme = place.partition("://")[0]
-    if scheme == "s3":
-        # A machine outside of that cloud would wait for minutes for the role that it has not.
-        os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true" if not _has_role() else "false")
+    _must_know_who_asks(place, scheme)
     try:
         if scheme in _ARROW:
-            return fs.FileSystem.from_uri(place)
+            return fs.FileSystem.from_uri(_hurried(place, scheme))
         import fsspec
 
         system, path = fsspec.core.url_to_fs(place)
@@ -62,19 +92,64 @@ def system_of(place: str) -> tuple[Any, str]:
         raise OptionError(f"{place}: cannot be reached ({_first(error)})", hint=_hint(scheme)) from error
 
 
-def _has_role() -> bool:
-    return any(os.environ.get(name) for name in ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"))
+def _must_know_who_asks(place: str, scheme: str) -> None:
+    """Raises OptionError where no credentials can be found: the stores' libraries look for minutes, and over the network."""
+    asker = _ASKERS.get(_SAME.get(scheme, scheme))
+    if asker is None or "@" in place.partition("://")[2].partition("/")[0]:
+        return
+    if any(os.environ.get(name) for name in asker.variables) or any((Path.home() / name).exists() for name in asker.files):
+        return
+    with contextlib.suppress(OSError):
+        if asker.vendor in Path("/sys/class/dmi/id/sys_vendor").read_text("utf-8", "replace"):
+            return
+    fault = f"{place}: there are no credentials for {scheme}:// on this machine"
+    raise OptionError(fault, hint=f"{asker.advice} Every machine of the cluster needs them.")
+
+
+def _hurried(place: str, scheme: str) -> str:
+    """Google's library tries for a quarter of an hour, if it is not told otherwise."""
+    if scheme in ("gs", "gcs") and "retry_limit_seconds" not in place:
+        return f"{place}{'&' if '?' in place else '?'}retry_limit_seconds=20"
+    return place
 
 
 def _hint(scheme: str) -> str:
-    who = _WHO.get({"gcs": "gs", "abfss": "abfs"}.get(scheme, scheme), "")
+    asker = _ASKERS.get(_SAME.get(scheme, scheme))
+    if asker is not None:
+        return f"Are the name and the credentials right, on every machine of the cluster? {asker.advice}"
     if scheme in _ARROW:
-        return f"Are the name and the credentials right, on every machine of the cluster? {who}".strip()
+        return "Is the address right?"
     return f"Is fsspec's package for {scheme}:// installed, and are the credentials right, on every machine of the cluster?"
+
+
+def _in_time(place: str, ask: Callable[[], _T]) -> _T:
+    """What a store answers, or an OptionError where it takes too long."""
+    if not is_address(place):
+        return ask()
+    answers: SimpleQueue[tuple[_T | None, BaseException | None]] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            answers.put((ask(), None))
+        except BaseException as error:
+            answers.put((None, error))
+
+    threading.Thread(target=run, name="greffon-store", daemon=True).start()
+    try:
+        value, error = answers.get(timeout=_SECONDS)
+    except Empty:
+        raise OptionError(f"{place}: no answer within {_SECONDS:.0f} s", hint=_hint(place.partition("://")[0])) from None
+    if error is not None:
+        raise error
+    return value  # type: ignore[return-value]  # there is a value where there is no error
 
 
 def listed(place: str) -> list[Found]:
     """Every file below a folder, or the one file, in the order of their names. Raises OptionError, DataError."""
+    return _in_time(place, lambda: _listed(place))
+
+
+def _listed(place: str) -> list[Found]:
     from pyarrow import fs
 
     system, path = system_of(place)
