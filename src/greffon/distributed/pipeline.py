@@ -53,20 +53,22 @@ def crew_for(cluster: Cluster, engine: Engine, workers: int = 0) -> Crew:
     Parameters
     ----------
     workers
-        How many, instead; they share the processors.
+        How many, instead. More than there is room for now wait: for machines that an autoscaler brings.
 
-    Raises OptionError where the cluster has fewer processors or GPUs.
+    Raises OptionError where there is room for none, and no number is given.
     """
     gpu = isinstance(engine, TorchEngine) and engine.device == "cuda"
     slots = cluster.gpus if gpu else cluster.processors
-    if workers < 0 or not slots or workers > slots:
-        what = "GPUs" if gpu else "processors"
-        raise OptionError(f"--ray-workers must be from 1 to the {slots} {what} of the cluster, got {workers}")
+    if workers < 0:
+        raise OptionError(f"--ray-workers must be a whole number from 0, got {workers}")
+    if not slots and not workers:
+        raise OptionError(f"--ray: the cluster has no {'GPUs' if gpu else 'processors'} now",
+                          hint="Where an autoscaler brings machines, say how many workers there may be: --ray-workers N.")  # fmt: skip
     if gpu:
-        return Crew(workers or slots, max(1, min(cpus // gpus for _, _, cpus, gpus in cluster.nodes if gpus)), True)
-    if isinstance(engine, QuantisedEngine) and not workers:
-        threads = min(cpus for _, _, cpus, _ in cluster.nodes if cpus)
-        return Crew(sum(cpus // threads for _, _, cpus, _ in cluster.nodes), threads)
+        return Crew(workers or slots, max(1, min((cpus // gpus for _, _, cpus, gpus in cluster.nodes if gpus), default=1)), True)
+    if isinstance(engine, QuantisedEngine):
+        threads = min((cpus for _, _, cpus, _ in cluster.nodes if cpus), default=1)
+        return Crew(workers or sum(cpus // threads for _, _, cpus, _ in cluster.nodes), threads)
     return Crew(workers or slots, 1)
 
 
