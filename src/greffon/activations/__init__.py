@@ -15,7 +15,7 @@ from greffon.activations.engines import (
     make_engine,
     run_filled,
 )
-from greffon.activations.executing import Executor, Job, LocalExecutor, Photo, digest_of, pixels_of
+from greffon.activations.executing import Encoded, Executor, Job, LocalExecutor, Photo, digest_of, pixels_of
 from greffon.activations.kernels import steady_kernels
 from greffon.activations.plan import Candidate, Choice, read_choice, remember
 from greffon.activations.quantised import QuantisedEngine, QuantisedGraph, cached_graph, quantise
@@ -29,6 +29,7 @@ __all__ = [
     "Activations",
     "Candidate",
     "Choice",
+    "Encoded",
     "Engine",
     "Executor",
     "Fidelity",

@@ -112,9 +112,11 @@ class TorchEngine:
     ) -> None:
         if precision not in ("float32", "bfloat16"):
             raise OptionError(f"TorchEngine: precision must be 'float32' or 'bfloat16', got {precision!r}")
+        self.backbone = backbone
         self.tap = tap
         self.precision = precision
-        self._keep = what_is_kept(tap, keep or precision)
+        self.device = device
+        self.keep = what_is_kept(tap, keep or precision)
         # On the CPU as many as the caches like: VGG16 in bfloat16 on two cores does 47, 56, 61, 48, 42 images a second
         # at 224 pixels in batches of 1, 2, 4, 8, 16, and at 64 pixels the more the better.
         pixels = backbone.preprocess.height * backbone.preprocess.width
@@ -147,7 +149,7 @@ class TorchEngine:
             x = self._normalised(torch.from_numpy(np.require(images, requirements=["C", "W"])).to(self._device))
             if self.tap.kind == "pooled":
                 return self._span.pooled(x).cpu().numpy()
-            return kept_as(self._span(x), self._keep, self.tap)
+            return kept_as(self._span(x), self.keep, self.tap)
 
     def _normalised(self, pixels: torch.Tensor) -> torch.Tensor:
         # (n, h, w, 3) seen as (n, 3, h, w) is channels last already: nothing is copied for the layout.
@@ -167,6 +169,7 @@ class PixelEngine:
     """
 
     def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
         self.tap = Tap("map", "all")
         self.precision = "float32"
         self.fingerprint = "pixels"

@@ -7,7 +7,7 @@ import hashlib
 import os
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +20,28 @@ from greffon.errors import ImageError
 from greffon.images import PLAIN, Limits, Preprocess, View, read_bytes
 from greffon.settings import processors
 
-__all__ = ["Batch", "Executor", "Job", "LocalExecutor", "Photo", "digest_of", "pixels_of"]
+__all__ = ["Batch", "Encoded", "Executor", "Job", "LocalExecutor", "Photo", "digest_of", "pixels_of"]
 
-#: An image: where it lies, or its pixels, uint8 (h, w, 3) RGB.
-Photo = Path | np.ndarray
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Encoded:
+    """An image file that is no file on a disk of this machine: an object of a bucket, a cell of a table.
+
+    Parameters
+    ----------
+    name
+        For people.
+    read
+        Gives its bytes, every time that it is asked. Raises ImageError.
+    """
+
+    name: str
+    read: Callable[[], bytes]
+
+
+#: An image: where it lies, its file, or its pixels, uint8 (h, w, 3) RGB.
+Photo = Path | Encoded | np.ndarray
 
 #: Numbers of records, the records (len(numbers), *shape), and the reasons of failures by number.
 Batch = tuple[list[int], np.ndarray, dict[int, str]]
@@ -156,11 +174,12 @@ def _looks(job: Job, preprocess: Preprocess, limits: Limits) -> list[np.ndarray]
         if wanted and not digest:
             digest = digest_of(image)
     else:
-        data = read_bytes(job.photo, limits=limits)
+        data = _file_of(job.photo, limits)
         if digest or wanted:
             digest = hashlib.sha256(data).hexdigest()
             if job.digest and digest != job.digest:
-                raise ImageError(f"{job.photo}: was changed after it was first read")
+                name = job.photo.name if isinstance(job.photo, Encoded) else job.photo
+                raise ImageError(f"{name}: was changed after it was first read")
         image = preprocess.decode(data, limits=limits)
     return [view.fit(image, digest, preprocess) for view in job.views]
 
@@ -173,4 +192,8 @@ def digest_of(photo: Photo, limits: Limits = _LIMITS) -> str:
         digest = hashlib.sha256(f"uint8 {photo.shape}".encode())
         digest.update(np.ascontiguousarray(photo).data.cast("B"))
         return digest.hexdigest()
-    return hashlib.sha256(read_bytes(photo, limits=limits)).hexdigest()
+    return hashlib.sha256(_file_of(photo, limits)).hexdigest()
+
+
+def _file_of(photo: Path | Encoded, limits: Limits) -> bytes:
+    return photo.read() if isinstance(photo, Encoded) else read_bytes(photo, limits=limits)

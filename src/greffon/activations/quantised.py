@@ -237,11 +237,12 @@ class QuantisedEngine:
 
     def __init__(self, backbone: Backbone, graph: QuantisedGraph, keep: str = "") -> None:
         openvino = silence.openvino()
+        self.backbone = backbone
         self.tap = graph.tap
         self.precision = "int8"
         self.graph = graph
         self.batch = graph.shape[0]
-        self._keep = what_is_kept(graph.tap, keep or "bfloat16")
+        self.keep = what_is_kept(graph.tap, keep or "bfloat16")
         self._preprocess = backbone.preprocess
         pre = backbone.preprocess
         wanted = _record_shape(backbone, graph.tap)
@@ -274,7 +275,7 @@ class QuantisedEngine:
             self._request.infer([x])
             # Copied: OpenVINO writes the next batch into the same place.
             values = np.array(self._request.get_output_tensor(0).data[:count])
-            parts.append(values if self.tap.kind == "pooled" else kept_as(torch.from_numpy(values), self._keep, self.tap))
+            parts.append(values if self.tap.kind == "pooled" else kept_as(torch.from_numpy(values), self.keep, self.tap))
         return np.concatenate(parts)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from greffon.cli.distributing import RayOption, RayWorkersOption, executor_of
 from greffon.cli.options import (
     BackboneOption,
     ExcludeOption,
@@ -79,6 +80,8 @@ def train(
     batch_norm: Annotated[str, _tuned("frozen or trained: the statistics of BatchNorm above the cut.")] = "frozen",
     training_precision: Annotated[str, _tuned("Above the cut: auto, float32 or bfloat16.")] = "auto",
     winograd: Annotated[str, _tuned("auto, on or off: 3 × 3 convolutions in fewer multiplications.")] = "auto",
+    ray: RayOption = None,
+    ray_workers: RayWorkersOption = 0,
     quiet: QuietOption = False,
 ) -> None:
     """Train a classifier on labelled photos.
@@ -125,7 +128,7 @@ def train(
         winograd=winograd,  # type: ignore[arg-type]  # as above
         recipe=recipe,
     )
-    with listener(quiet) as progress:
+    with listener(quiet) as progress, executor_of(ray, ray_workers) as executor:
         result = job(
             data,
             out=out,
@@ -147,6 +150,7 @@ def train(
             resume=resume,
             plan=plan,
             exclude=exclude,
+            executor=executor,
             progress=progress,
         )
     for line in train_summary(result):

@@ -18,6 +18,7 @@ import typer
 from greffon.cli.auditing import audit
 from greffon.cli.clustering import cluster
 from greffon.cli.exporting import export
+from greffon.cli.distributing import RayOption, RayWorkersOption, executor_of, with_addresses
 from greffon.cli.inductive import compare, probe, train
 from greffon.cli.options import (
     BackboneOption,
@@ -105,6 +106,8 @@ def predict(
     precision: Annotated[str, typer.Option(help="exact (float32) or bfloat16 instead of the training's.")] = "",
     views: ViewsOption = 1,
     sets: SetsOption = 0.0,
+    ray: RayOption = None,
+    ray_workers: RayWorkersOption = 0,
     quiet: QuietOption = False,
 ) -> None:
     """Say what is on photos.
@@ -117,6 +120,8 @@ def predict(
     failed = 0
     with listener(quiet) as progress:
         guesses = job(model, names, precision=precision, views=views, sets=sets, progress=progress)
+    with listener(quiet) as progress, executor_of(ray, ray_workers) as executor:
+        guesses = job(model, names, precision=precision, views=views, executor=executor, progress=progress)
         writer = csv.writer(sys.stdout)
         for number, guess in enumerate(guesses):
             failed += bool(guess.fault)
@@ -218,8 +223,8 @@ def evaluate(
 
 @app.command()
 def embed(
-    data: Annotated[Path, typer.Argument(help="Photos, with or without labels.")],
-    out: Annotated[Path, typer.Option(help="The Parquet file to write: path, label, features.")],
+    data: Annotated[str, typer.Argument(help="Photos, with or without labels; with --ray also shards and addresses (s3://...).")],
+    out: Annotated[str, typer.Option(help="The Parquet file to write: path, label, features; with --ray a folder.")],
     backbone: BackboneOption = "vgg16",
     weights: WeightsOption = None,
     size: SizeOption = 0,
@@ -227,12 +232,20 @@ def embed(
     pool: Annotated[str, typer.Option(help="mean, max, mean+max or flatten.")] = "mean",
     precision: PrecisionOption = "auto",
     exclude: ExcludeOption = None,
+    ray: RayOption = None,
+    ray_workers: RayWorkersOption = 0,
     quiet: QuietOption = False,
 ) -> None:
-    """Write the features of photos to a Parquet file.
+    """Write the features of photos to a Parquet file; with --ray to a folder of them.
 
     Example: greffon embed photos/ --out features.parquet
     """
+    if ray is not None:
+        from greffon.cli.distributing import embed_on_cluster
+
+        embed_on_cluster(str(data), out=str(out), address=ray, workers=ray_workers, backbone=backbone, weights=weights, size=size,
+                         stages=stages, pool=pool, precision=precision, quiet=quiet)  # fmt: skip
+        return
     from greffon.jobs.embed import embed as job
 
     with listener(quiet) as progress:
@@ -389,7 +402,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
-        app()
+        app(with_addresses(sys.argv[1:]))
     except GreffonError as error:
         print(f"error: {error.what}", file=sys.stderr)
         if error.hint:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from greffon.cli.distributing import RayOption, RayWorkersOption, executor_of
 from greffon.cli.options import BackboneOption, JsonOption, PrecisionOption, QuietOption, SizeOption, WeightsOption
 from greffon.cli.terminal import listener
 
@@ -48,6 +49,8 @@ def adapt(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run in --out.", rich_help_panel="Above the cut")
     ] = False,
+    ray: RayOption = None,
+    ray_workers: RayWorkersOption = 0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -63,9 +66,9 @@ def adapt(
 
     recipe = Recipe(epochs=epochs, batch=batch, learning_rate=learning_rate, head_learning_rate=head_learning_rate)
     above = Above(unfreeze=unfreeze, views=views, policy=policy, keep=keep, recipe=recipe)
-    with listener(quiet) as progress:
+    with listener(quiet) as progress, executor_of(ray, ray_workers) as executor:
         result = job(source, target=target, out=out, method=method, backbone=backbone, weights=weights, size=size, seed=seed,
-                     precision=precision, above=above, resume=resume, progress=progress)  # fmt: skip
+                     precision=precision, above=above, resume=resume, executor=executor, progress=progress)  # fmt: skip
     if as_json:
         print(json.dumps(result.to_dict(), ensure_ascii=False))
         return

@@ -9,6 +9,7 @@ from typing import Any, final
 
 import numpy as np
 
+from greffon.activations import Executor
 from greffon.datasets import find_images
 from greffon.model import load_model
 from greffon.progress import Progress, Silent
@@ -51,6 +52,7 @@ def predict(
     precision: str = "",
     views: int = 1,
     sets: float = 0.0,
+    executor: Executor | None = None,
     progress: Progress | None = None,
     block: int = 2048,
 ) -> Iterator[Guess]:
@@ -66,6 +68,8 @@ def predict(
         ``"exact"``, that is ``"float32"``, or ``"bfloat16"``, instead of the training's.
     views
         How many views of each photo the probabilities are averaged over: the photo itself, its mirror image, mild crops.
+    executor
+        Where the frozen part runs; this process, if None.
 
     sets
         0, or how often the true class shall be in the set of classes that each guess then has: 0.9, say.
@@ -81,7 +85,7 @@ def predict(
         loaded.sets(np.zeros((0, len(loaded.classes))), sets)  # what cannot be is told before anything is read
     for start in range(0, len(paths), block):
         part = paths[start : start + block]
-        told = loaded.predict(part, progress=listener, precision=precision, views=views)
+        told = loaded.predict(part, progress=listener, precision=precision, views=views, executor=executor)
         held = loaded.sets(told.probabilities, sets) if sets else None
         for i, path in enumerate(part):
             if i in told.failed:

@@ -245,7 +245,8 @@ def _pass(task: Task, layout: Layout, wishes: Above, earlier: Choice | None) -> 
         plan=earlier,
     )
     looks = views(wishes.policy, layout.views, task.seed)
-    frozen = frozen_part(task.network, engine, layout, looks, both, digests, store=task.store, progress=listener)
+    frozen = frozen_part(task.network, engine, layout, looks, both, digests, store=task.store, progress=listener,
+                         executor=task.executor)  # fmt: skip
     good = np.array([i for i in range(len(paths)) if i not in frozen.failed], np.int64)
     mine = good[good < known]
     train, val = (mine[[roles[i] == role for i in mine.tolist()]] for role in ("train", "val"))

@@ -25,7 +25,8 @@ def adapt_on_features(task: Task) -> Outcome:
     paths, digests = [*data.paths, *there.paths], [*source.digests, *target.digests]
     by_content = [paths[i] for i in sorted(range(len(paths)), key=digests.__getitem__)]
     engine, plan = chosen_engine(network, Tap("pooled"), task.precision, by_content, listener, images=len(paths))
-    kept = compute(paths, network, Tap("pooled"), engine, store=task.store, progress=listener, digests=digests)
+    kept = compute(paths, network, Tap("pooled"), engine, store=task.store, progress=listener, digests=digests,
+                   executor=task.executor)  # fmt: skip
     read = np.array([i for i in range(len(paths)) if i not in kept.failed], np.int64)
     own, others = read[read < len(data)], read[read >= len(data)]
     for which, name in ((own, "source"), (others, "target")):

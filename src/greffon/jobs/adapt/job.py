@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from greffon.activations import Store
+from greffon.activations import Executor, Store
 from greffon.errors import OptionError
 from greffon.jobs.adapt.above import CHECKPOINT_FILE, PLAN_FILE, Above, adapt_stages
 from greffon.jobs.adapt.features import adapt_on_features
@@ -37,6 +37,7 @@ def adapt(
     resume: bool = False,
     seed: int = 0,
     store: Store | None = None,
+    executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> AdaptResult:
     """Make a classifier for photos without labels from labelled ones of another domain.
@@ -62,6 +63,8 @@ def adapt(
         The same seed on the same machine gives the same model.
     store
         Where activations are kept, by default greffon's cache.
+    executor
+        Where the frozen part runs; this process, if None.
 
     Raises
     ------
@@ -101,7 +104,7 @@ def adapt(
     else:
         network = load_any_backbone(backbone, weights=weights, size=size, progress=listener)
         pair = find_pair(source, target, book=kept, progress=listener)
-    task = Task(pair, network, folder, method, precision, seed, kept, listener)
+    task = Task(pair, network, folder, method, precision, seed, kept, listener, executor)
     outcome = adapt_stages(task, above or Above(), base, resume=resume) if trains else adapt_on_features(task)
     for path, reason in outcome.failed.items():
         listener.warn(f"set aside: {path}: {reason}")

@@ -9,7 +9,7 @@ from typing import Any, final
 
 import numpy as np
 
-from greffon.activations import Choice, Store
+from greffon.activations import Choice, Executor, Store
 from greffon.backbones import Backbone
 from greffon.jobs.adapt.pair import Pair
 from greffon.model import Model
@@ -33,6 +33,7 @@ class Task:
     seed: int
     store: Store
     progress: Progress
+    executor: Executor | None = None  # where the frozen part runs; this process, if None
 
     def figures_of_data(self, failed: int) -> dict[str, Any]:
         """What a model remembers of the images, as JSON values."""

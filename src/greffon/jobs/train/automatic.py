@@ -47,7 +47,8 @@ def choose_strategy(
     )
     digests = [task.scan.digests[i] for i in learned]
     paths = [dataset.paths[i] for i in learned]
-    pooled = compute(paths, network, Tap("pooled"), engine, store=task.store, progress=listener, digests=digests)
+    pooled = compute(paths, network, Tap("pooled"), engine, store=task.store, progress=listener, digests=digests,
+                     executor=task.executor)  # fmt: skip
     place = {position: row for row, position in enumerate(learned) if row not in pooled.failed}
     train, val = (np.array([i for i in dataset.where(role).tolist() if i in place], np.int64) for role in ("train", "val"))
     records = {role: pooled.batch([place[i] for i in some.tolist()]) for role, some in (("train", train), ("val", val))}

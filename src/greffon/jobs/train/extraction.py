@@ -30,7 +30,8 @@ def extract(task: Task, *, head: str, pool: str, stages: str, norm: str) -> Outc
         images=len(dataset),
         labels=dataset.labels[learned],
     )
-    activations = compute(dataset.paths, network, tap, engine, store=task.store, progress=listener, digests=task.scan.digests)
+    activations = compute(dataset.paths, network, tap, engine, store=task.store, progress=listener, digests=task.scan.digests,
+                          executor=task.executor)  # fmt: skip
     # No choice is made on the val images here, so those of a drawn split are learned from too.
     roles = ("train", "val") if task.drawn else ("train",)
     fit_on = _positions(task, roles, activations)

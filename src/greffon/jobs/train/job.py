@@ -10,7 +10,7 @@ from typing import Any, final
 
 import numpy as np
 
-from greffon.activations import Choice, Store
+from greffon.activations import Choice, Executor, Store
 from greffon.auditing import Finding, audit_training
 from greffon.conformal import conformal_scores
 from greffon.datasets import SPLITS, Dataset, Scan, read_dataset, scan, split, without_excluded
@@ -79,6 +79,7 @@ def train(
     plan: Path | None = None,
     exclude: Path | str | None = None,
     store: Store | None = None,
+    executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> TrainResult:
     """Train a classifier on labelled images, evaluate it on its test split, and save it.
@@ -125,6 +126,8 @@ def train(
         A list of files that are left out, such as ``audit(fix="quarantine")`` writes; see ``without_excluded``.
     store
         Where activations are kept, by default greffon's cache.
+    executor
+        Where the frozen part runs; this process, if None.
 
     Raises
     ------
@@ -169,7 +172,7 @@ def train(
     dataset = split(looked.dataset.without_empty_classes(), looked.groups, fractions=fractions, seed=seed)
     _tell_rare(dataset, listener)
     drawn = not any(looked.dataset.splits)
-    task = Task(dataset, looked, network, drawn, folder, fractions, class_weights, seed, precision, min_fidelity, kept, listener)
+    task = Task(dataset, looked, network, drawn, folder, fractions, class_weights, seed, precision, min_fidelity, kept, listener, executor)
     if unfreeze == "none":
         outcome = extract(task, head=head, pool=pool, stages=stages, norm=norm)
     elif unfreeze == "auto":

@@ -10,7 +10,7 @@ from typing import Any, final
 
 import numpy as np
 
-from greffon.activations import Choice, Store
+from greffon.activations import Choice, Executor, Store
 from greffon.backbones import Backbone
 from greffon.datasets import Dataset, Scan
 from greffon.model import Model
@@ -34,6 +34,8 @@ class Task:
         Whether the roles were drawn here, and not the user's own.
     folder
         The model folder to write, or None.
+    executor
+        Where the frozen part runs; this process, if None.
     """
 
     dataset: Dataset
@@ -48,6 +50,7 @@ class Task:
     min_fidelity: float
     store: Store
     progress: Progress
+    executor: Executor | None = None
 
     def learned(self) -> list[int]:
         """The positions of all images but those of the test split: these have no part in any choice."""

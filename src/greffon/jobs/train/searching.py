@@ -133,7 +133,8 @@ def _other_cuts(task: Task, plan: Plan, wishes: FineTuning, seconds: float) -> l
         try:
             engine, choice = engine_at(task, layout, training, others)
             frozen = frozen_part(
-                network, engine, layout, looks, task.dataset, task.scan.digests, store=task.store, progress=listener
+                network, engine, layout, looks, task.dataset, task.scan.digests, store=task.store, progress=listener,
+                executor=task.executor,
             )
         except StoreError as error:
             listener.warn(f"search: the cut below {name} is left out: {error.what}")

@@ -86,7 +86,8 @@ def tune(
     began = time.perf_counter()
     looks = views(wishes.policy, plan.layout.views, task.seed)
     frozen = frozen_part(
-        network, engine, plan.layout, looks, task.dataset, task.scan.digests, store=task.store, progress=listener
+        network, engine, plan.layout, looks, task.dataset, task.scan.digests, store=task.store, progress=listener,
+        executor=task.executor,
     )
     search = None
     if searching:

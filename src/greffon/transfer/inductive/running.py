@@ -10,7 +10,7 @@ from typing import Any, final
 
 import numpy as np
 
-from greffon.activations import Activations, Engine, Store, compute, compute_views
+from greffon.activations import Activations, Engine, Executor, Store, compute, compute_views
 from greffon.backbones import Backbone
 from greffon.datasets import Dataset, apportion
 from greffon.errors import DataError
@@ -90,6 +90,7 @@ def frozen_part(
     *,
     store: Store | None,
     progress: Progress,
+    executor: Executor | None = None,
 ) -> Frozen:
     """Run the frozen part: every view of the training images, and the plain one of all others.
 
@@ -105,9 +106,10 @@ def frozen_part(
         if len(mine):
             paths, names = [dataset.paths[i] for i in mine.tolist()], [digests[i] for i in mine.tolist()]
             if len(views) == 1:
-                found = (compute(paths, network, engine.tap, engine, store=store, progress=progress, digests=names),)
+                found = (compute(paths, network, engine.tap, engine, store=store, progress=progress, digests=names, executor=executor),)
             else:
-                found = compute_views(paths, network, engine.tap, engine, views, store=store, progress=progress, digests=names)
+                found = compute_views(paths, network, engine.tap, engine, views, store=store, progress=progress, digests=names,
+                                      executor=executor)  # fmt: skip
             kept.append((mine, found))
     failed = {int(mine[i]): reason for mine, found in kept for i, reason in found[0].failed.items()}
     every = [one for _, found in kept for one in found]

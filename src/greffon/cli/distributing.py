@@ -1,0 +1,97 @@
+"""The option ``--ray``: the same commands on a cluster."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from greffon.activations import Executor
+
+__all__ = ["BARE", "RayOption", "RayWorkersOption", "embed_on_cluster", "executor_of", "with_addresses"]
+
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="[ADDRESS]",
+        help="Run the frozen part on a Ray cluster: HOST:PORT, auto or local. Without an address: the one that runs here, or a new one.",
+        rich_help_panel="On a cluster",
+    ),
+]
+RayWorkersOption = Annotated[
+    int, typer.Option(min=0, help="With --ray: so many workers; 0: one a processor, or a GPU.", rich_help_panel="On a cluster")
+]
+
+#: What the option is given where its address is left out.
+BARE = "any"
+_ADDRESS = re.compile(r"(\[[\da-fA-F:.]+\]|[\w.\-]+)(:\d+)?|ray://.*")
+
+
+def with_addresses(words: Sequence[str]) -> list[str]:
+    """The words of a command line, in which a ``--ray`` without an address is given one.
+
+    Whether the word after it is an address or a photo is told by what it looks like, and by whether there is such a file.
+    """
+    found: list[str] = []
+    for i, word in enumerate(words):
+        following = words[i + 1] if i + 1 < len(words) else ""
+        if word == "--":
+            return [*found, *words[i:]]
+        found.append(f"--ray={BARE}" if word == "--ray" and not _is_address(following) else word)
+    return found
+
+
+def _is_address(word: str) -> bool:
+    if word in ("auto", "local"):
+        return True
+    return bool(_ADDRESS.fullmatch(word)) and not word.startswith("-") and not Path(word).exists()
+
+
+@contextmanager
+def executor_of(address: str | None, workers: int = 0) -> Iterator[Executor | None]:
+    """What ``jobs`` are handed: the executor of a cluster while the block lasts, or None where none was asked for."""
+    if address is None:
+        if workers:
+            from greffon.errors import OptionError
+
+            raise OptionError("--ray-workers: means nothing without --ray")
+        yield None
+        return
+    from greffon.distributed.cluster import connected
+    from greffon.distributed.executing import RayExecutor
+
+    with connected("" if address == BARE else address) as cluster:
+        yield RayExecutor(cluster, workers)
+
+
+def embed_on_cluster(
+    data: str,
+    *,
+    out: str,
+    address: str,
+    workers: int,
+    backbone: str,
+    weights: Path | None,
+    size: int,
+    stages: str,
+    pool: str,
+    precision: str,
+    quiet: bool,
+) -> None:
+    """``greffon embed --ray``."""
+    from greffon.cli.terminal import listener
+    from greffon.distributed.cluster import must_be_installed
+
+    must_be_installed()  # before the seconds that torch takes
+    from greffon.distributed.embedding import embed as job
+
+    with listener(quiet) as progress:
+        result = job(data, out=out, address="" if address == BARE else address, workers=workers, backbone=backbone, weights=weights,
+                     size=size, stages=stages, pool=pool, precision=precision, progress=progress)  # fmt: skip
+    print(f"{result.folder}: {result.rows} rows of {result.features} features in {result.files} files")
