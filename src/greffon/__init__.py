@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from greffon.jobs.duplicates import duplicates
     from greffon.jobs.embed import embed
     from greffon.jobs.evaluate import evaluate
-    from greffon.jobs.index import index
     from greffon.jobs.export import export
+    from greffon.jobs.index import index
     from greffon.jobs.label import label
     from greffon.jobs.mapping import map_photos
     from greffon.jobs.outliers import outliers

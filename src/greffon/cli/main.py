@@ -17,8 +17,8 @@ import typer
 
 from greffon.cli.auditing import audit
 from greffon.cli.clustering import cluster
-from greffon.cli.exporting import export
 from greffon.cli.distributing import RayOption, RayWorkersOption, executor_of, with_addresses
+from greffon.cli.exporting import export
 from greffon.cli.inductive import compare, probe, train
 from greffon.cli.options import (
     BackboneOption,
@@ -31,10 +31,10 @@ from greffon.cli.options import (
     ViewsOption,
     WeightsOption,
 )
-from greffon.cli.searching import duplicates, index, map_photos, outliers, search
-from greffon.cli.suggesting import suggest
 from greffon.cli.pretraining import pretrain
+from greffon.cli.searching import duplicates, index, map_photos, outliers, search
 from greffon.cli.serving import serve
+from greffon.cli.suggesting import suggest
 from greffon.cli.terminal import listener
 from greffon.cli.transductive import adapt, label
 from greffon.cli.weights import weights as weights_app
@@ -54,8 +54,8 @@ __all__ = [
     "duplicates",
     "embed",
     "evaluate",
-    "index",
     "export",
+    "index",
     "label",
     "main",
     "map_photos",
@@ -64,8 +64,8 @@ __all__ = [
     "pretrain",
     "probe",
     "search",
-    "suggest",
     "serve",
+    "suggest",
     "train",
     "views",
 ]
