@@ -108,6 +108,9 @@ bench-label: $(READY) ## labels from a few labelled photos, against what is lear
 	@$(BIN)/python benchmarks/labelling.py $(DATA)/flowers $(DATA)/trash $(DATA)/cats_dogs $(DATA)/photo_art/photo \
 		$(DATA)/photo_art/art_painting $(DATA)/weather $(DATA)/vehicles
 
+HEAPS := $(DATA)/trash $(DATA)/photo_art/photo $(DATA)/photo_art/art_painting $(DATA)/flowers $(DATA)/cats_dogs $(DATA)/weather $(DATA)/vehicles
+SUGGEST := OMP_NUM_THREADS=1 $(BIN)/python benchmarks/suggesting.py $(HEAPS) --kept build/kept
+
 bench-suggest: $(READY) ## photos worth labelling first, against as many at random and against published ways to choose
 	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/suggesting.py $(DATA)/trash $(DATA)/flowers $(DATA)/photo_art/photo \
 		$(DATA)/photo_art/art_painting $(DATA)/cats_dogs $(DATA)/weather $(DATA)/vehicles \
@@ -116,6 +119,8 @@ bench-cluster: $(READY) ## clusters against the classes that a person gave; and 
 	@$(BIN)/python benchmarks/clustering.py $(DATA)/photo_art/photo $(DATA)/photo_art/art_painting $(DATA)/flowers $(DATA)/weather \
 		$(DATA)/cats_dogs $(DATA)/trash $(DATA)/vehicles $(DATA)/digits/optdigits $(DATA)/digits/mnist
 	@$(BIN)/python benchmarks/clustering.py --scale 100000
+	@$(SUGGEST)
+	@$(SUGGEST) --head plain --rivals typiclust,probcover,coreset,margin,badge,dropquery --name suggesting_rivals
 
 PHOTO := $(DATA)/photo_art/photo
 ART := $(DATA)/photo_art/art_painting

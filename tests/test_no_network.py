@@ -58,6 +58,7 @@ def test_a_whole_run_asks_nobody(watched: tuple[dict[str, str], Path], tmp_path:
          str(tmp_path / "adapted")],
         ["label", str(tmp_path / "photos" / "new"), "--labelled", str(tmp_path / "photos" / "digits"), "--size", "32", "--out",
          str(tmp_path / "labelled")],
+        ["suggest", str(tmp_path / "photos"), "--budget", "5", "--size", "32", "--out", str(tmp_path / "to-label")],
         ["probe", str(tmp_path / "photos" / "digits"), "--size", "32", "--folds", "2", "--out", str(tmp_path / "depth")],
         ["pretrain", str(tmp_path / "photos" / "digits"), "--size", "32", "--epochs", "1", "--views", "3", "--out",
          str(tmp_path / "network")],

@@ -24,7 +24,7 @@ from greffon.transfer.unsupervised import Given, Pool, suggest_images
 __all__ = ["REPRESENTATION", "suggest"]
 
 #: What photos are compared by.
-REPRESENTATION = Representation("last", "mean", "sqrt-l2")
+REPRESENTATION = Representation("last", "mean", "l2")
 
 
 def suggest(
