@@ -105,6 +105,22 @@ def test_sets_hold_the_true_class_as_often_as_asked_for(trained: TrainResult, mo
     assert all(guess.classes is None and "set" not in guess.to_dict() for guess in predict(model, paths[:1]))
 
 
+def test_the_reliability_diagram(trained: TrainResult, model: Path, digits: Path, tmp_path: Path) -> None:
+    assert (model / "reliability.png").is_file()
+    page = (model / "report.html").read_text()
+    assert "as often right as it says" in page
+    assert "before the temperature of" in page
+    told = evaluate(model, digits, out=tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert written == told.to_dict()
+    assert written["expected_calibration_error_uncalibrated"] == told.evaluation.uncalibrated_error is not None
+    assert sum(one["count"] for one in written["reliability"]) == written["n"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"evaluation.json", "evaluation.png", "evaluation.svg"}
+    assert evaluate(model, digits, views=2).evaluation.uncalibrated_error is None
+    with pytest.raises(OptionError, match="lies in the data"):
+        evaluate(model, digits, out=digits / "out")
+
+
 def test_sets_that_cannot_be(trained: TrainResult, model: Path, digits: Path, tmp_path: Path) -> None:
     photo = sorted((digits / "test" / "9").iterdir())[0]
     for asked in (1.0, -0.5, 2.0):

@@ -2,6 +2,7 @@
 
 from greffon.report.adaptation import adaptation_report
 from greffon.report.auditing import audit_report
+from greffon.report.calibration import plot_reliability
 from greffon.report.domains import plot_adaptation, plot_domains
 from greffon.report.labelling import labelling_report
 from greffon.report.page import train_report
@@ -26,6 +27,7 @@ __all__ = [
     "plot_comparison",
     "plot_depths",
     "plot_domains",
+    "plot_reliability",
     "plot_search",
     "rate_finder",
     "train_report",

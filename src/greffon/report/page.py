@@ -42,6 +42,7 @@ def train_report(
     curve: Path | None = None,
     search: Path | None = None,
     findings: Sequence[Finding] = (),
+    reliability: Path | None = None,
     most: int = 24,
 ) -> None:
     """Write the page of a training run.
@@ -56,6 +57,8 @@ def train_report(
         One of the search for hyperparameters; looked at only where the model came of one.
     findings
         Faults of the data.
+    reliability
+        A PNG file of the reliability diagram.
     most
         How many mistakes are shown, the surest first, and how many probable label errors.
 
@@ -81,6 +84,7 @@ def train_report(
         "faults": [(kind, sum(one.kind == key for one in findings)) for key, kind in KINDS.items()
                    if any(one.kind == key for one in findings)],
         "suspects": [_suspect(one) for one in findings if one.kind == "label-error"][:most],
+        "reliability": picture_address(reliability),
         "search": picture_address(search) if model.training.get("search") else "",
     }
     write_page(path, "page.html", values)
