@@ -13,7 +13,8 @@ from greffon.auditing import KINDS, Finding
 from greffon.datasets import Dataset, Scan
 from greffon.evaluation import Evaluation
 from greffon.model import Model
-from greffon.report.parts import photo_address, picture_address, write_page
+from greffon.report.calibration import plot_reliability
+from greffon.report.parts import drawn_address, photo_address, picture_address, write_page
 
 __all__ = ["Mistake", "train_report"]
 
@@ -42,7 +43,6 @@ def train_report(
     curve: Path | None = None,
     search: Path | None = None,
     findings: Sequence[Finding] = (),
-    reliability: Path | None = None,
     most: int = 24,
 ) -> None:
     """Write the page of a training run.
@@ -57,8 +57,6 @@ def train_report(
         One of the search for hyperparameters; looked at only where the model came of one.
     findings
         Faults of the data.
-    reliability
-        A PNG file of the reliability diagram.
     most
         How many mistakes are shown, the surest first, and how many probable label errors.
 
@@ -84,7 +82,7 @@ def train_report(
         "faults": [(kind, sum(one.kind == key for one in findings)) for key, kind in KINDS.items()
                    if any(one.kind == key for one in findings)],
         "suspects": [_suspect(one) for one in findings if one.kind == "label-error"][:most],
-        "reliability": picture_address(reliability),
+        "reliability": drawn_address(lambda file: plot_reliability(evaluation, file)) if evaluation else "",
         "search": picture_address(search) if model.training.get("search") else "",
     }
     write_page(path, "page.html", values)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, final
 from greffon.errors import ImageError, ModelError
 from greffon.images import decode, read_bytes, thumbnail
 
-__all__ = ["Tile", "photo_address", "picture_address", "write_page"]
+__all__ = ["Tile", "drawn_address", "photo_address", "picture_address", "write_page"]
 
 
 @final
@@ -40,6 +41,14 @@ def photo_address(path: Path, side: int = 128) -> str:
 def picture_address(file: Path | None) -> str:
     """A PNG file as a data address, or "" where there is none."""
     return _as_address(file.read_bytes(), "png") if file is not None and file.is_file() else ""
+
+
+def drawn_address(draw: Callable[[Path], None]) -> str:
+    """A picture as a data address, without leaving a file; ``draw`` writes a PNG file to a path."""
+    with tempfile.TemporaryDirectory(prefix="greffon-") as folder:
+        file = Path(folder) / "picture.png"
+        draw(file)
+        return picture_address(file)
 
 
 def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:

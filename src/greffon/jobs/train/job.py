@@ -26,7 +26,7 @@ from greffon.jobs.train.tuning import CHECKPOINT_FILE, tune
 from greffon.jobs.train.wishes import FineTuning
 from greffon.model import Model, load_any_backbone, save_model, write_json
 from greffon.progress import Progress, Silent
-from greffon.report import check_folder_is_free, learning_curves, plot_reliability, rate_finder, train_report
+from greffon.report import check_folder_is_free, learning_curves, rate_finder, train_report
 from greffon.training import EpochRow, RateCurve
 from greffon.transfer.inductive import Probe, Search, representations
 
@@ -225,7 +225,6 @@ def _save(
             write_json(folder / "metrics.json", _metrics(evaluation, outcome, unreadable, looked, findings, seconds))
         except OSError as error:
             raise OptionError(f"--out {folder}: cannot be written ({error.strerror or error})") from error
-        plot_reliability(evaluation, folder / "reliability.png")
     if outcome.history:
         learning_curves(outcome.history, folder / "learning.png")
     else:
@@ -239,8 +238,7 @@ def _save(
     tested = outcome.dataset.take(outcome.test)
     curve = folder / "learning.png" if outcome.history else None
     train_report(folder / "report.html", model, evaluation, tested, outcome.probabilities, unreadable, looked, curve=curve,
-                 search=folder / SEARCH_PICTURE, findings=findings,
-                 reliability=folder / "reliability.png" if evaluation else None)  # fmt: skip
+                 search=folder / SEARCH_PICTURE, findings=findings)  # fmt: skip
     # Only now: up to here an interrupted run can go on.
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
 
