@@ -10,6 +10,7 @@ import sklearn.metrics as reference
 
 from greffon.errors import DataError
 from greffon.evaluation import evaluate_probabilities
+from greffon.metrics import calibration_error
 from test_metrics import drawn
 
 NAMES = ("a", "b", "c", "d", "e", "f", "g")
@@ -49,6 +50,7 @@ def test_metrics_json_keeps_its_keys_and_is_json() -> None:
     figures = evaluate_probabilities(truth, probabilities, NAMES).to_dict()
     assert json.loads(json.dumps(figures, allow_nan=False)) == figures
     assert {"accuracy", "accuracy_interval", "n", "balanced_accuracy", "top5_accuracy", "log_loss", "expected_calibration_error",
+            "expected_calibration_error_uncalibrated", "reliability",
             "classes", "confusion"} == set(figures)  # fmt: skip
 
 
@@ -73,3 +75,19 @@ def test_top_five_only_where_there_are_more_than_five_classes() -> None:
 def test_what_cannot_be_evaluated_is_an_error(truth: np.ndarray, probabilities: np.ndarray) -> None:
     with pytest.raises(DataError):
         evaluate_probabilities(truth, probabilities, ("a", "b"))
+
+
+def test_the_error_before_the_temperature_is_that_of_the_scores() -> None:
+    rng = np.random.default_rng(7)
+    scores, truth = rng.normal(size=(300, 4)) * 3, rng.integers(0, 4, 300)
+
+    def shares(x: np.ndarray) -> np.ndarray:
+        e = np.exp(x)
+        return e / e.sum(1, keepdims=True)
+
+    found = evaluate_probabilities(truth, shares(scores / 2.5), NAMES[:4], temperature=2.5)
+    assert found.uncalibrated_error == pytest.approx(calibration_error(truth, shares(scores)))
+    assert found.calibration_error == pytest.approx(calibration_error(truth, shares(scores / 2.5)))
+    assert sum(one.count for one in found.reliability) == 300
+    assert all(one.interval[0] <= one.accuracy <= one.interval[1] for one in found.reliability)
+    assert evaluate_probabilities(truth, shares(scores), NAMES[:4]).uncalibrated_error is None

@@ -18,6 +18,7 @@ from greffon.metrics import (
     log_loss,
     paired_difference,
     per_class,
+    reliability,
     top_k_accuracy,
     wilson_interval,
 )
@@ -201,3 +202,20 @@ def test_calibration_error_by_hand() -> None:
     # Four images with confidence 0.9, three of them right; two with 0.6, none right: (4 * 0.15 + 2 * 0.6) / 6.
     probabilities = np.array([[0.9, 0.1]] * 4 + [[0.6, 0.4]] * 2)
     assert calibration_error(np.array([0, 0, 0, 1, 1, 1]), probabilities) == pytest.approx(0.3)
+
+
+def test_reliability_counts_bin_by_bin() -> None:
+    """Against a loop over images and bins, edges included; and the calibration error is its weighted mean."""
+    rng = np.random.default_rng(5)
+    p = rng.dirichlet([0.7] * 4, 200)
+    p[:2] = [[0.6, 0.4, 0, 0], [0.4, 0.6, 0, 0]]  # on an edge of 15 bins: it belongs to the bin below
+    truth = rng.integers(0, 4, 200)
+    expected = []
+    for b in range(15):
+        own = [i for i in range(200) if b / 15 < p[i].max() <= (b + 1) / 15]
+        if own:
+            expected.append((len(own), float(np.mean([p[i].max() for i in own])), float(np.mean([p[i].argmax() == truth[i] for i in own]))))
+    found = reliability(truth, p)
+    np.testing.assert_allclose(found, expected)
+    error = sum(n / 200 * abs(sure - right) for n, sure, right in expected)
+    assert calibration_error(truth, p) == pytest.approx(error)

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, final
 
 import numpy as np
 
 from greffon.errors import DataError
-from greffon.metrics import calibration_error, confusion, log_loss, per_class, top_k_accuracy, wilson_interval
+from greffon.heads import softmax
+from greffon.metrics import (
+    calibration_error,
+    confusion,
+    log_loss,
+    per_class,
+    reliability,
+    top_k_accuracy,
+    wilson_interval,
+)
 
-__all__ = ["ClassFigures", "Evaluation", "evaluate_probabilities"]
+__all__ = ["ClassFigures", "Evaluation", "ReliabilityBin", "evaluate_probabilities"]
 
 
 @final
@@ -28,9 +37,23 @@ class ClassFigures:
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    """Images of which the model was about equally sure: their number, the mean confidence, and how many were named rightly."""
+
+    count: int
+    confidence: float
+    accuracy: float
+    interval: tuple[float, float]
+
+
+@final
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
-    """The figures of one model on one set of labelled images. Intervals are of 95 % (Wilson)."""
+    """The figures of one model on one set of labelled images. Intervals are of 95 % (Wilson).
+
+    ``uncalibrated_error`` is the calibration error before the temperature, None where that is not known.
+    """
 
     accuracy: float
     accuracy_interval: tuple[float, float]
@@ -41,6 +64,8 @@ class Evaluation:
     calibration_error: float
     classes: tuple[ClassFigures, ...]
     confusion: np.ndarray  # int64 (c, c): row true, column predicted
+    reliability: tuple[ReliabilityBin, ...] = ()
+    uncalibrated_error: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The keys of ``metrics.json``."""
@@ -55,6 +80,8 @@ class Evaluation:
         figures |= {
             "log_loss": self.log_loss,
             "expected_calibration_error": self.calibration_error,
+            "expected_calibration_error_uncalibrated": self.uncalibrated_error,
+            "reliability": [asdict(one) | {"interval": list(one.interval)} for one in self.reliability],
             "classes": [
                 {
                     "name": one.name,
@@ -74,8 +101,12 @@ def _or_none(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def evaluate_probabilities(truth: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> Evaluation:
+def evaluate_probabilities(
+    truth: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], *, temperature: float | None = None
+) -> Evaluation:
     """Figures of probabilities (n, c) against the true classes, int64 (n,).
+
+    ``temperature``: what the scores were divided by, where the probabilities are their softmax.
 
     Raises DataError where n is 0, a true class is not one of the c, or a probability is not finite.
     """
@@ -91,6 +122,8 @@ def evaluate_probabilities(truth: np.ndarray, probabilities: np.ndarray, classes
     table = confusion(truth, predicted, len(classes))
     each = per_class(table)
     seen = each["count"] > 0
+    # The softmax of scores / T, taken to the power of T and made to sum to 1, is that of the scores.
+    before = None if temperature is None else softmax(temperature * np.log(np.maximum(probabilities, 1e-300)))
     return Evaluation(
         accuracy=right / n,
         accuracy_interval=wilson_interval(right, n),
@@ -104,4 +137,7 @@ def evaluate_probabilities(truth: np.ndarray, probabilities: np.ndarray, classes
             for i, name in enumerate(classes)
         ),
         confusion=table,
+        reliability=tuple(ReliabilityBin(n, sure, share, wilson_interval(round(n * share), n)) for n, sure, share in
+                          reliability(truth, probabilities)),
+        uncalibrated_error=None if before is None else calibration_error(truth, before),
     )

@@ -13,6 +13,7 @@ __all__ = [
     "log_loss",
     "paired_difference",
     "per_class",
+    "reliability",
     "top_k_accuracy",
     "wilson_interval",
 ]
@@ -105,17 +106,24 @@ def log_loss(truth: np.ndarray, probabilities: np.ndarray) -> float:
     return float(-np.log(np.maximum(probabilities[np.arange(len(truth)), truth], 1e-15)).mean())
 
 
-def calibration_error(truth: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error: Guo et al. (2017), arXiv:1706.04599, equation 3.
+def reliability(truth: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> list[tuple[int, float, float]]:
+    """Of every bin that has images: their number, mean confidence and accuracy; bins of equal width, each closed above.
 
-    The mean over images of |confidence - accuracy| of the image's bin; bins of equal width, each closed above.
+    What a reliability diagram shows: DeGroot and Fienberg (1983), The Statistician 32, 12-22.
     """
     confidence, right = probabilities.max(1), probabilities.argmax(1) == truth
     # Against the edges themselves: confidence * bins may be a rounding above a whole number.
     which = np.clip(np.searchsorted(np.arange(1, bins + 1) / bins, confidence, side="left"), 0, bins - 1)
-    error = 0.0
-    for b in range(bins):
-        here = which == b
-        if here.any():
-            error += here.mean() * abs(float(confidence[here].mean()) - float(right[here].mean()))
-    return error
+    return [
+        (int(here.sum()), float(confidence[here].mean()), float(right[here].mean()))
+        for here in (which == b for b in range(bins))
+        if here.any()
+    ]
+
+
+def calibration_error(truth: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error: Guo et al. (2017), arXiv:1706.04599, equation 3.
+
+    The mean over images of |confidence - accuracy| of the image's bin; see ``reliability``.
+    """
+    return sum(count / len(truth) * abs(sure - right) for count, sure, right in reliability(truth, probabilities, bins))

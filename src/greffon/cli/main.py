@@ -190,6 +190,7 @@ def evaluate(
     views: ViewsOption = 1,
     exclude: ExcludeOption = None,
     sets: SetsOption = 0.0,
+    out: Annotated[Path | None, typer.Option(help="A folder for evaluation.json and the reliability diagram.")] = None,
     quiet: QuietOption = False,
 ) -> None:
     """Measure a model on labelled photos that it has not seen.
@@ -201,15 +202,10 @@ def evaluate(
     from greffon.jobs.evaluate import evaluate as job
 
     with listener(quiet) as progress:
-        result = job(model, data, precision=precision, views=views, exclude=exclude, sets=sets, progress=progress)
+        result = job(model, data, precision=precision, views=views, exclude=exclude, sets=sets, out=out,
+                     progress=progress)  # fmt: skip
     if as_json:
-        unreadable = [{"path": str(path), "reason": reason} for path, reason in result.unreadable]
-        figures = {**result.evaluation.to_dict(), "views": views, "unreadable": unreadable}
-        if result.difference is not None:
-            figures["difference"] = result.difference.to_dict()
-        if result.sets is not None:
-            figures["sets"] = result.sets.to_dict()
-        print(json.dumps(figures, ensure_ascii=False))
+        print(json.dumps(result.to_dict(), ensure_ascii=False))
         return
     for table in evaluation_tables(result.evaluation):
         console().print(table)

@@ -15,6 +15,7 @@ from greffon.evaluation import Evaluation, evaluate_probabilities
 from greffon.metrics import wilson_interval
 from greffon.model import Model, Prediction, load_model
 from greffon.progress import Progress, Silent
+from greffon.report import check_results_folder, plot_reliability, write_results
 
 __all__ = ["Difference", "EvaluateResult", "SetFigures", "evaluate"]
 
@@ -67,8 +68,19 @@ class EvaluateResult:
     dataset: Dataset
     probabilities: np.ndarray  # float64 (n, c)
     unreadable: tuple[tuple[Path, str], ...]
+    views: int
     difference: Difference | None = None  # with precision="exact", for a model that was trained in a cheaper one
     sets: SetFigures | None = None  # where a coverage was asked for
+
+    def to_dict(self) -> dict[str, Any]:
+        """The keys of ``evaluate --json``, and of ``evaluation.json``."""
+        return {
+            **self.evaluation.to_dict(),
+            "views": self.views,
+            "unreadable": [{"path": str(path), "reason": reason} for path, reason in self.unreadable],
+            **({} if self.difference is None else {"difference": self.difference.to_dict()}),
+            **({} if self.sets is None else {"sets": self.sets.to_dict()}),
+        }
 
 
 def evaluate(
@@ -79,6 +91,7 @@ def evaluate(
     views: int = 1,
     exclude: Path | str | None = None,
     sets: float = 0.0,
+    out: Path | str | None = None,
     store: Store | None = None,
     progress: Progress | None = None,
 ) -> EvaluateResult:
@@ -98,6 +111,8 @@ def evaluate(
         A list of files that are left out; see ``without_excluded``.
     sets
         0, or a coverage: how often sets of classes that should have it hold the true class.
+    out
+        A folder for ``evaluation.json`` and the reliability diagram, ``evaluation.png`` and ``evaluation.svg``, or None.
 
     Raises
     ------
@@ -110,6 +125,8 @@ def evaluate(
         dataset = dataset.take(dataset.where("test"))
         listener.say(f"evaluating on the test split: {len(dataset)} images")
     loaded = load_model(model)
+    if out is not None:
+        check_results_folder(Path(out), Path(data))
     if sets:
         loaded.sets(np.zeros((0, len(loaded.classes))), sets)  # what cannot be is told before anything is read
     dataset = _in_classes_of(loaded, dataset.without_empty_classes())
@@ -125,13 +142,18 @@ def evaluate(
     for paths in looked.conflicting:
         listener.warn(f"left out, as the same image stands under two labels: {', '.join(str(path) for path in paths)}")
     tested = looked.dataset.take(good)
-    evaluation = evaluate_probabilities(tested.labels, told.probabilities[good], loaded.classes)
+    # The mean over several views is no softmax of scores, so nothing is known of it without the temperature.
+    temperature = loaded.head.temperature if views == 1 else None
+    evaluation = evaluate_probabilities(tested.labels, told.probabilities[good], loaded.classes, temperature=temperature)
     difference = None
     if precision == "exact" and loaded.precision != "float32":
         usual = loaded.predict(looked.dataset.paths, store=kept, progress=listener, digests=looked.digests)
         difference = _difference(usual, told, looked.dataset.labels)
     figures = _set_figures(loaded.sets(told.probabilities[good], sets), tested.labels, sets) if sets else None
-    return EvaluateResult(evaluation, tested, told.probabilities[good], unreadable, difference, figures)
+    result = EvaluateResult(evaluation, tested, told.probabilities[good], unreadable, views, difference, figures)
+    if out is not None:
+        write_results(Path(out), "evaluation", result.to_dict(), lambda path: plot_reliability(evaluation, path))
+    return result
 
 
 def _set_figures(held: np.ndarray, labels: np.ndarray, asked: float) -> SetFigures:

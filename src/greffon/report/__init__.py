@@ -2,6 +2,7 @@
 
 from greffon.report.adaptation import adaptation_report
 from greffon.report.auditing import audit_report
+from greffon.report.calibration import plot_reliability
 from greffon.report.clusters import ClusterPhoto, cluster_sheet, clusters_report, plot_count
 from greffon.report.domains import plot_adaptation, plot_domains
 from greffon.report.labelling import labelling_report
@@ -37,6 +38,7 @@ __all__ = [
     "plot_depths",
     "plot_domains",
     "plot_pretraining",
+    "plot_reliability",
     "plot_search",
     "pretraining_report",
     "rate_finder",

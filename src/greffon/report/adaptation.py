@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from typing import Any, final
 import numpy as np
 
 from greffon.report.domains import DomainMap, map_domains, plot_adaptation, plot_domains
-from greffon.report.parts import Tile, photo_address, picture_address, write_page
+from greffon.report.parts import Tile, drawn_address, photo_address, write_page
 from greffon.training import EpochRow
 
 __all__ = ["Change", "TargetClass", "adaptation_report"]
@@ -147,7 +146,7 @@ def adaptation_report(
         "agreement": agreement if agreement is not None and np.isfinite(agreement) else None,
         "alone": "consensus" not in names,
         "confidence": _mean(probabilities.max(1)),
-        "maps": [(one, _drawn(lambda file, one=one: plot_domains([replace(one, title="")], classes, file))) for one in maps],
+        "maps": [(one, drawn_address(lambda file, one=one: plot_domains([replace(one, title="")], classes, file))) for one in maps],
         "flat": _how(maps),
         "changes": [Change(classes[old], classes[new], count) for (old, new), count in told[:_PAIRS]],
         "more_changes": max(0, len(told) - _PAIRS),
@@ -227,15 +226,7 @@ def _curve(figures: Mapping[str, Any]) -> str:
     """The picture of the epochs, or "" where there were none."""
     history = [EpochRow.from_dict(row) for row in figures.get("history", ())]
     kept = figures.get("training", {}).get("best_epoch")
-    return _drawn(lambda file: plot_adaptation(history, file, kept=kept)) if history else ""
-
-
-def _drawn(draw: Callable[[Path], None]) -> str:
-    """A picture as a data address, without leaving a file."""
-    with tempfile.TemporaryDirectory(prefix="greffon-") as folder:
-        file = Path(folder) / "picture.png"
-        draw(file)
-        return picture_address(file)
+    return drawn_address(lambda file: plot_adaptation(history, file, kept=kept)) if history else ""
 
 
 def _words(value: object, most: int = 400) -> str:

@@ -13,7 +13,8 @@ from greffon.auditing import KINDS, Finding
 from greffon.datasets import Dataset, Scan
 from greffon.evaluation import Evaluation
 from greffon.model import Model
-from greffon.report.parts import photo_address, picture_address, write_page
+from greffon.report.calibration import plot_reliability
+from greffon.report.parts import drawn_address, photo_address, picture_address, write_page
 
 __all__ = ["Mistake", "train_report"]
 
@@ -81,6 +82,7 @@ def train_report(
         "faults": [(kind, sum(one.kind == key for one in findings)) for key, kind in KINDS.items()
                    if any(one.kind == key for one in findings)],
         "suspects": [_suspect(one) for one in findings if one.kind == "label-error"][:most],
+        "reliability": drawn_address(lambda file: plot_reliability(evaluation, file)) if evaluation else "",
         "search": picture_address(search) if model.training.get("search") else "",
     }
     write_page(path, "page.html", values)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, final
 from greffon.errors import ImageError, ModelError
 from greffon.images import decode, read_bytes, thumbnail
 
-__all__ = ["Tile", "filled", "photo_address", "picture_address", "write_page"]
+__all__ = ["Tile", "drawn_address", "filled", "photo_address", "picture_address", "write_page"]
 
 
 @final
@@ -51,6 +52,14 @@ def filled(template: str, values: Mapping[str, Any]) -> str:
         .from_string(files("greffon.report").joinpath(template).read_text(encoding="utf-8"))
         .render(values)
     )
+
+
+def drawn_address(draw: Callable[[Path], None]) -> str:
+    """A picture as a data address, without leaving a file; ``draw`` writes a PNG file to a path."""
+    with tempfile.TemporaryDirectory(prefix="greffon-") as folder:
+        file = Path(folder) / "picture.png"
+        draw(file)
+        return picture_address(file)
 
 
 def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:

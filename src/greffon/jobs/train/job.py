@@ -184,7 +184,8 @@ def train(
         listener.warn(f"set aside: {path}: {reason}")
     evaluation = None
     if len(outcome.test):
-        evaluation = evaluate_probabilities(dataset.labels[outcome.test], outcome.probabilities, dataset.classes)
+        evaluation = evaluate_probabilities(dataset.labels[outcome.test], outcome.probabilities, dataset.classes,
+                                            temperature=outcome.model.head.temperature)  # fmt: skip
     else:
         listener.warn("there is no test split, so no figure can be given")
     held_out, told = outcome.held_out or (outcome.test[:0], outcome.probabilities[:0])
