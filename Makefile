@@ -76,6 +76,8 @@ SIDE := $(BIN)/python benchmarks/side_by_side.py
 	bench-adaptation bench-adaptation-speed
 .PHONY: bench-pass bench-memory bench-accuracy bench-finetune bench-table bench-gain bench-label \
 	bench-adaptation bench-adaptation-speed bench-cluster
+.PHONY: bench-pass bench-memory bench-accuracy bench-finetune bench-table bench-gain bench-label \
+	bench-adaptation bench-adaptation-speed bench-search
 
 bench-pass: $(READY) ## the frozen pass against the bare network
 	@$(BIN)/python benchmarks/frozen_pass.py $(DATA)/trash --images 2000
@@ -121,6 +123,11 @@ bench-cluster: $(READY) ## clusters against the classes that a person gave; and 
 	@$(BIN)/python benchmarks/clustering.py --scale 100000
 	@$(SUGGEST)
 	@$(SUGGEST) --head plain --rivals typiclust,probcover,coreset,margin,badge,dropquery --name suggesting_rivals
+bench-search: $(READY) ## search: what is found, planted near-duplicates and outliers, and a million vectors
+	@$(BIN)/python benchmarks/searching.py looks $(DATA)/flowers $(DATA)/trash $(DATA)/photo_art/photo $(DATA)/weather
+	@$(BIN)/python benchmarks/searching.py duplicates $(DATA)/flowers $(DATA)/trash $(DATA)/cats_dogs
+	@$(BIN)/python benchmarks/searching.py outliers $(DATA)/flowers $(DATA)/photo_art/photo $(DATA)/weather
+	@$(BIN)/python benchmarks/searching.py vectors $(DATA)/flowers $(DATA)/weather $(DATA)/photo_art/photo
 
 PHOTO := $(DATA)/photo_art/photo
 ART := $(DATA)/photo_art/art_painting

@@ -27,7 +27,7 @@ KINDS = ("auto", "exact", "cells")
 #: From so many vectors on, ``auto`` takes cells: comparing with all of them takes 20 ms there.
 _MANY = 50_000
 #: Rows that k-means sees for each cell, its rounds, and how many queries tell how many cells must be looked into.
-_SEEN, _ROUNDS, _TRIED = 64, 10, 256
+_SEEN, _ROUNDS, _TRIED = 40, 8, 256
 #: Of the ten nearest, this share must be found in the trial; new photos lie farther off than those of the index, and find fewer.
 _RECALL = 0.98
 _BLOCK = 65536

@@ -102,13 +102,14 @@ def _axes(x: np.ndarray, seed: int) -> FlatMap:
 
 def _tsne(x: np.ndarray, start: np.ndarray, seed: int, steps: int) -> FlatMap:
     from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import ThreadpoolController
 
     # A small start, as scikit-learn has it for init="pca": distances grow while neighbours find each other.
     begin = (start / start[:, 0].std() * 1e-4).astype(np.float32)
     flat = TSNE(perplexity=min(30, (len(x) - 1) / 3), init=begin, max_iter=steps, random_state=seed)
     # It adds up what its threads found in the order in which they end; of two, any order gives the same sum.
-    with threadpool_limits(2, user_api="openmp"):
+    pools = ThreadpoolController().select(user_api="openmp")
+    with pools.limit(limits=min([2, *(one["num_threads"] for one in pools.info())])):
         return FlatMap(flat.fit_transform(x).astype(np.float64), "t-SNE", float("nan"))
 
 
