@@ -16,12 +16,13 @@ __all__ = ["SCHEMA", "model_card", "properties", "tool_versions"]
 SCHEMA = 1
 
 
-def properties(model: Model, *, maps: bool, precision: str) -> dict[str, Any]:
+def properties(model: Model, *, maps: bool, precision: str, batches: bool = True) -> dict[str, Any]:
     """What the file itself carries, as JSON values: classes, temperature, the contract of input and outputs, the model card."""
+    n = "n" if batches else 1
     shapes = {
-        "probabilities": ["n", len(model.classes)],
-        "features": ["n", len(model.normaliser.mean)],
-        "maps": ["n", len(model.classes), "h'", "w'"],
+        "probabilities": [n, len(model.classes)],
+        "features": [n, len(model.normaliser.mean)],
+        "maps": [n, len(model.classes), "h'", "w'"],
     }
     what = {
         "probabilities": "of the classes, in their order; temperature and softmax are done",
@@ -36,7 +37,7 @@ def properties(model: Model, *, maps: bool, precision: str) -> dict[str, Any]:
         "input": {
             "name": PHOTO,
             "dtype": "uint8",
-            "shape": ["n", "h", "w", 3],
+            "shape": [n, "h", "w", 3],
             "what": "decoded photos of one size, upright (EXIF orientation applied), RGB, transparency on white; any height and width",
         },
         "outputs": [

@@ -36,6 +36,10 @@ class Format:
         The package that runs it.
     precisions
         What it can be written in.
+    batches
+        Whether it takes several photos of one size at once.
+    tolerance
+        The most that a probability may be off in float32.
     lines
         Of the small program: how the package is imported, the file opened, a photo run.
     """
@@ -45,6 +49,8 @@ class Format:
     beside: tuple[str, ...]
     needs: str
     precisions: tuple[str, ...]
+    batches: bool
+    tolerance: float
     lines: tuple[str, str, str]
 
 
@@ -58,6 +64,8 @@ FORMATS = (
         beside=(),
         needs="onnxruntime",
         precisions=("float32", "float16", "int8"),
+        batches=True,
+        tolerance=1e-4,
         lines=(
             "import onnxruntime",
             f'session = onnxruntime.InferenceSession(str({_HERE}("model.onnx")), providers=["CPUExecutionProvider"])\n'
@@ -71,6 +79,8 @@ FORMATS = (
         beside=("model.bin",),
         needs="openvino",
         precisions=("float32", "float16", "int8"),
+        batches=False,
+        tolerance=1e-3,  # it has no float64, so that a level of the resized photo in a thousand can be the next one
         lines=(
             "import openvino",
             f'compiled = openvino.Core().compile_model(str({_HERE}("model.xml")), "CPU", {OPENVINO_SETTINGS})\n{_CLASSES}',
@@ -83,6 +93,8 @@ FORMATS = (
         beside=(),
         needs="torch",
         precisions=("float32",),
+        batches=True,
+        tolerance=1e-4,
         lines=(
             "import torch",
             f'module = torch.export.load(str({_HERE}("model.pt2"))).module()\n{_CLASSES}',

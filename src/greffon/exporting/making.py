@@ -126,7 +126,7 @@ def export_model(
     maps
         Whether class activation maps become an output where they are exact.
     tolerance
-        The most that a probability may be off; 0: that of ``TOLERANCES``.
+        The most that a probability may be off; 0: that of the format in float32, and of ``TOLERANCES`` in others.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def export_model(
     """
     listener = progress or Silent()
     form = ready_to_export(to, precision)
-    allowed = tolerance or TOLERANCES[precision]
+    allowed = tolerance or TOLERANCES.get(precision, form.tolerance)
     if not 0 < allowed < 1:
         raise OptionError(f"export: --tolerance must be between 0 and 1, got {tolerance}")
     can_be_exported(model.backbone.preprocess)
@@ -151,7 +151,7 @@ def export_model(
         listener.say(f"taking the ranges of int8 from {len(pictures)} photos")
     if precision == "float16":
         _check_float16(model, compared, listener)
-    about = properties(model, maps=with_maps, precision=precision)
+    about = properties(model, maps=with_maps, precision=precision, batches=form.batches)
     listener.say(f"writing {form.file} in {precision}")
     made = not folder.exists()
     try:
@@ -222,7 +222,7 @@ def _gate(
     """Raises ExportError where the file does not agree with the model."""
     run = open_file(form, file)
     own = precision == "int8" and model.quantised is not None and has_openvino()
-    parity, beside = check_parity(model, run, photos, allowed, progress, own=own)
+    parity, beside = check_parity(model, run, photos, allowed, progress, own=own, batches=form.batches)
     if not parity.passed:
         others = "".join(f"\n  {one.image}: {one.file} instead of {one.model}" for one in parity.other[:5])
         raise ExportError(

@@ -29,7 +29,7 @@ __all__ = ["write_openvino"]
 def write_openvino(
     model: Model, file: Path, *, precision: str, maps: bool, pictures: np.ndarray, properties: Mapping[str, Any]
 ) -> None:
-    """Write ``file``, an ``.xml``, and the ``.bin`` beside it.
+    """Write ``file``, an ``.xml``, and the ``.bin`` beside it; it takes one photo at a time.
 
     In float16 the weights are kept in that; what OpenVINO computes in is told when the file is opened.
 
@@ -48,6 +48,9 @@ def write_openvino(
                 found = _on_carried(openvino, model, model.quantised, file)
             else:
                 found = _on_quantised(openvino, model, pictures, file, maps=maps)
+            # Of one photo at a time: with any number, OpenVINO 2026.4 gives wrong int8 results after each change of the number,
+            # and half the speed (docs/export.md).
+            found.reshape({found.inputs[0]: openvino.PartialShape([1, -1, -1, 3])})
             found.set_rt_info(json.dumps(properties, ensure_ascii=False), ["greffon"])
             openvino.save_model(found, str(file), compress_to_fp16=precision == "float16")
     except BackboneError:
@@ -68,9 +71,9 @@ def _converted(openvino: Any, proto: Any, file: Path) -> Any:
 
 
 def _on_carried(openvino: Any, model: Model, graph: QuantisedGraph, file: Path) -> Any:
-    """The graph that the head was trained on, bit for bit, for any number of photos at once."""
+    """The graph that the head was trained on, bit for bit, but for one photo at a time."""
     trunk = openvino.Core().read_model(graph.xml, openvino.Tensor(np.frombuffer(graph.weights, np.uint8)))
-    trunk.reshape([-1, *graph.shape[1:]])
+    trunk.reshape([1, *graph.shape[1:]])
     parts = [_converted(openvino, photo_graph(model.backbone.preprocess), file), trunk]
     if graph.tap.kind == "pooled":
         parts.append(_converted(openvino, pooled_crown_graph(model), file))

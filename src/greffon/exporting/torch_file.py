@@ -128,7 +128,7 @@ def write_torch(model: Model, file: Path, *, maps: bool, properties: Mapping[str
     sizes = ({0: torch.export.Dim("n", min=1, max=65536), **sides},)
     try:
         with quiet(), torch.no_grad():
-            example = torch.zeros(2, 301, 403, 3, dtype=torch.uint8)
+            example = torch.zeros(2, 37, 53, 3, dtype=torch.uint8)
             program = torch.export.export(_Whole(model, maps=maps), (example,), dynamic_shapes=sizes)
             torch.export.save(program, str(file), extra_files={"greffon.json": json.dumps(properties, ensure_ascii=False)})
     except Exception as error:  # torch raises many kinds
