@@ -39,7 +39,7 @@ def machine() -> dict[str, Any]:
 def record(name: str, figures: dict[str, Any], *, notes: str = "") -> None:
     """Print the figures and store them."""
     versions = {}
-    for package in ("greffon", "torch", "timm", "numpy", "scikit-learn", "pillow", "openvino", "nncf"):
+    for package in ("greffon", "torch", "timm", "numpy", "scikit-learn", "pillow", "openvino", "nncf", "onnxruntime", "fastapi", "uvicorn"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:

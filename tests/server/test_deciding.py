@@ -21,7 +21,7 @@ from served import PREPROCESS
 
 
 @pytest.mark.parametrize("count", [1, 9, 10, 19, 99, 100])
-@pytest.mark.parametrize("coverage", ["0.5", "0.8", "0.9", "0.95", "0.99"])
+@pytest.mark.parametrize("coverage", ["0.5", "0.56", "0.8", "0.9", "0.95", "0.99"])
 def test_the_limit_is_the_score_of_that_rank(count: int, coverage: str) -> None:
     """In fractions, in which 0.9 of 10 is 9: arXiv:2107.07511, section 1."""
     scores = np.sort(np.random.default_rng(count).random(count))
