@@ -272,7 +272,8 @@ def test_whatever_the_bytes_there_is_an_answer_and_never_a_fault(server: Running
     rng = np.random.default_rng(0)
     form_body, form_kind = form([("image", "a.jpg", JPEG), ("image", "b.png", encode(photo(2, 20, 30)))])
     told = json.dumps({"images": [{"name": "x", "data": base64.b64encode(JPEG).decode()}]}).encode()
-    seeds = [(JPEG, "image/jpeg"), (encode(PHOTO), "image/png"), (encode(PHOTO, "WEBP"), "image/webp"), (encode(PHOTO, "TIFF"), "image/tiff"),
+    seeds = [(JPEG, "image/jpeg"), (encode(PHOTO), "image/png"), (encode(PHOTO, "WEBP"), "image/webp"),
+             (encode(PHOTO, "TIFF"), "image/tiff"),
              (form_body, form_kind), (told, "application/json")]  # fmt: skip
     statuses = set()
     for number in range(180):
