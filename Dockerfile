@@ -17,7 +17,8 @@ USER 10001
 ENV GREFFON_OFFLINE=1 PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["/opt/greffon/bin/python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/healthz', timeout=2)"]
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
+  CMD /opt/greffon/bin/python -c "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/healthz', timeout=2)"
 ENTRYPOINT ["/opt/greffon/bin/greffon", "serve"]
 # The model is mounted at /model. Inside a container, loopback is out of everybody's reach.
 CMD ["/model", "--host", "0.0.0.0", "--port", "8000"]

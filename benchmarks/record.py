@@ -39,7 +39,9 @@ def machine() -> dict[str, Any]:
 def record(name: str, figures: dict[str, Any], *, notes: str = "") -> None:
     """Print the figures and store them."""
     versions = {}
-    for package in ("greffon", "torch", "timm", "numpy", "scikit-learn", "pillow", "openvino", "nncf", "faiss-cpu"):
+    packages = ("greffon", "torch", "timm", "numpy", "scikit-learn", "pillow", "openvino", "nncf", "onnxruntime",
+                "faiss-cpu", "fastapi", "uvicorn", "ray")  # fmt: skip
+    for package in packages:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:

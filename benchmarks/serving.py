@@ -35,6 +35,12 @@ from record import record
 
 HERE = Path(__file__).parent
 
+#: Torchvision's VGG16: the numbers of its convolutions, and how many channels each gives.
+VGG16 = (
+    (0, 64), (2, 64), (5, 128), (7, 128), (10, 256), (12, 256), (14, 256),
+    (17, 512), (19, 512), (21, 512), (24, 512), (26, 512), (28, 512),
+)  # fmt: skip
+
 
 @dataclass
 class Traffic:
@@ -116,16 +122,13 @@ def greffon(export: Path, *options: object) -> Iterator[tuple[int, int, float]]:
 @contextmanager
 def peer(classes: int) -> Iterator[int]:
     """FastAPI, torch and torchvision, with drawn weights: its port."""
-    import torch
-    import torchvision
-
+    rng = np.random.default_rng(0)
+    arrays = {"head.weight": rng.normal(0, 0.05, (classes, 512)), "head.bias": np.zeros(classes)}
+    for (number, width), before in zip(VGG16, (3, *(width for _, width in VGG16)), strict=False):
+        arrays[f"features.{number}.weight"] = rng.normal(0, (2 / before / 9) ** 0.5, (width, before, 3, 3))
+        arrays[f"features.{number}.bias"] = np.zeros(width)
     with tempfile.TemporaryDirectory() as folder:
-        torch.manual_seed(0)
-        drawn = torchvision.models.vgg16(weights=None).features.state_dict()
-        arrays = {f"features.{name}": tensor.numpy() for name, tensor in drawn.items()}
-        rng = np.random.default_rng(0)
-        arrays |= {"head.weight": rng.normal(0, 0.05, (classes, 512)).astype(np.float32), "head.bias": np.zeros(classes, np.float32)}
-        np.savez(Path(folder) / "weights.npz", **arrays)  # type: ignore[arg-type]
+        np.savez(Path(folder) / "weights.npz", allow_pickle=False, **{name: array.astype(np.float32) for name, array in arrays.items()})
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -272,6 +275,8 @@ def main() -> None:
         elif part == "memory":
             figures[part] = long_run(options.export, photos, options.requests)
         elif part == "peer":
+            if (figures["network"], figures["size"]) != ("vgg16", 224):
+                raise SystemExit("the peer is a VGG16 that sees 224 pixels: give the export of such a model")
             figures[part] = beside_torch(options.export, photos, options.seconds, len(about["classes"]))
         else:
             raise SystemExit(f"no part {part!r}")

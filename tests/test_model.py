@@ -572,6 +572,22 @@ def test_tensors_of_other_shapes_types_and_names(folder: Path, key: str, tensor:
     refused(folder)
 
 
+def test_a_backbone_whose_numbers_are_not_finite(folder: Path) -> None:
+    """With the right fingerprint beside it: the description that saving such a model writes."""
+    body = network()
+    state = {name: tensor.clone() for name, tensor in body.tensors().items()}
+    state["layer1.0.conv1.weight" if "layer1.0.conv1.weight" in state else next(iter(state))].view(-1)[0] = float("inf")
+    save_model(replace(load_model(folder), backbone=Backbone(body.plan, state)), folder)
+    refused(folder, "the backbone holds numbers that are not finite")
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+def test_a_link_is_not_followed(folder: Path, tmp_path: Path, name: str) -> None:
+    (folder / name).rename(tmp_path / "elsewhere")
+    (folder / name).symlink_to(tmp_path / "elsewhere")
+    refused(folder, "is a link")
+
+
 def test_weights_of_another_network_are_told(folder: Path, tmp_path: Path) -> None:
     save_model(made(backbone=network(seed=1)), tmp_path / "other")
     (folder / "model.safetensors").write_bytes((tmp_path / "other" / "model.safetensors").read_bytes())

@@ -267,6 +267,29 @@ def test_health_figures_and_headers(server: Running) -> None:
     assert "onclick=" not in page.body.decode()
 
 
+def test_whatever_the_bytes_there_is_an_answer_and_never_a_fault(server: Running) -> None:
+    """Photos, forms and JSON with bytes changed, cut out and put in; drawn from a seed."""
+    rng = np.random.default_rng(0)
+    form_body, form_kind = form([("image", "a.jpg", JPEG), ("image", "b.png", encode(photo(2, 20, 30)))])
+    told = json.dumps({"images": [{"name": "x", "data": base64.b64encode(JPEG).decode()}]}).encode()
+    seeds = [(JPEG, "image/jpeg"), (encode(PHOTO), "image/png"), (encode(PHOTO, "WEBP"), "image/webp"),
+             (encode(PHOTO, "TIFF"), "image/tiff"),
+             (form_body, form_kind), (told, "application/json")]  # fmt: skip
+    statuses = set()
+    for number in range(180):
+        body, kind = seeds[number % len(seeds)]
+        changed = bytearray(body)
+        for _ in range(rng.integers(1, 6)):
+            place = int(rng.integers(0, min(len(changed), 400) if number % 2 else len(changed)))
+            length = int(rng.integers(0, 30))
+            changed[place : place + length] = rng.bytes(int(rng.integers(0, 30)))
+        reply = ask(server, "/v1/predict" if number % 3 else "/v1/explain", bytes(changed), kind)
+        statuses.add(reply.status)
+        assert reply.status in (200, 400, 413, 415, 422), reply.body
+        assert reply.json
+    assert {200, 422} <= statuses
+
+
 def test_the_description_tells_how_to_ask(server: Running) -> None:
     told = ask(server, "/openapi.json").json
     post = told["paths"]["/v1/predict"]["post"]

@@ -277,7 +277,7 @@ def test_a_model_that_was_not_exported_is_exported_first_and_says_the_same(tmp_p
     save_model(model_of(), tmp_path / "model")
     model = load_model(tmp_path / "model")
     pictures = [encode(one) for one in PHOTOS[:4]]
-    wanted = model.predict([decode(one) for one in pictures])
+    wanted = model.predict([decode(one) for one in pictures]).probabilities
     environment = {"GREFFON_CACHE": str(tmp_path / "cache")}
     for _ in range(2):  # the second time from the cache
         with running([tmp_path / "model"], tmp_path / "log", environment=environment) as server:

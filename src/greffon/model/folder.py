@@ -198,6 +198,7 @@ def load_model(folder: Path | str) -> Model:
 def read_description(path: Path) -> dict[str, Any]:
     """``model.json`` as it stands, of a schema that can be read. Raises ModelError."""
     file = path / "model.json"
+    _no_link(file)
     try:
         if file.stat().st_size > 2**26:
             raise ModelError(f"{file}: larger than 64 MiB, which no model.json is")
@@ -213,6 +214,13 @@ def read_description(path: Path) -> dict[str, Any]:
         raise ModelError(f"{file}: has schema {str(about['schema'])[:40]}; this greffon reads {SCHEMA}",
                          hint="Install a newer greffon." if about["schema"] > SCHEMA else "")  # fmt: skip
     return about
+
+
+def _no_link(file: Path) -> None:
+    """A link could make a folder from elsewhere stand for any file of this machine."""
+    with contextlib.suppress(OSError, ValueError):  # ValueError: a NUL in the name; told by whoever opens it
+        if file.is_symlink():
+            raise ModelError(f"{file}: is a link, and a model's files must be its own")
 
 
 def _no_constant(name: str) -> float:
@@ -264,6 +272,7 @@ def _model(path: Path, about: dict[str, Any]) -> Model:
     from greffon.backbones.formats.torch import read_safetensors
 
     file, description = path / "model.safetensors", str(path / "model.json")
+    _no_link(file)
     if not file.is_file():
         raise ModelError(f"{file}: missing; the folder is not whole")
     _check_keys(description, about, _KEYS)
@@ -355,6 +364,8 @@ def backbone_of(path: Path, about: Mapping[str, Any], frozen: Mapping[str, torch
     """The network that model.json tells of, with the tensors of the folder or, of a slim one, those from elsewhere."""
     told = about["backbone"]
     preprocess = Preprocess.from_dict(about["preprocess"])
+    if not all(torch.isfinite(tensor).all() for tensor in frozen.values()):
+        raise ModelError(f"{path / 'model.safetensors'}: the backbone holds numbers that are not finite")
     if told["included"]:
         if not _is_architecture(told["architecture"]):
             raise ModelError(f"{path / 'model.json'}: timm knows no architecture {told['architecture'][:80]!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -34,6 +35,9 @@ def exported_folder(folder: Path) -> Path:
     kept = cache_root() / "exports" / _sum_of(folder)
     if is_export_folder(kept):
         return kept
+    if importlib.util.find_spec("torch") is None:
+        raise ModelError(f"{folder}: a model that was not exported, and this environment has no torch to do it with",
+                         hint=f"Where it was trained: greffon export {folder} --out DIR; then serve DIR.")  # fmt: skip
     print(f"exporting {folder} to serve it; once", file=sys.stderr, flush=True)
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)

@@ -60,8 +60,10 @@ class ServerLimits:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if not (math.isfinite(value) and value > 0):
+            if field.name != "drain" and not (math.isfinite(value) and value > 0):
                 raise OptionError(f"serve: {field.name} must be above 0, got {value}")
+        if not 0 <= self.drain < math.inf:
+            raise OptionError(f"serve: drain must be 0 or more, got {self.drain}")
         if self.max_pixels > Limits().max_pixels:
             raise OptionError(f"serve: max_pixels must be at most {Limits().max_pixels:,}, got {self.max_pixels:,}")
 

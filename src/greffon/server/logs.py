@@ -43,12 +43,16 @@ class Log:
         where = traceback.format_list(traceback.extract_tb(error.__traceback__))
         self.write(event, level="error", values={"error": f"{type(error).__name__}: {str(error)[:300]}", "where": where})
 
-    def take_over(self, name: str) -> None:
-        """What a library says to the logger of this name, from warnings on, becomes lines of this log."""
-        logger = logging.getLogger(name)
-        logger.handlers = [_Handler(self)]
-        logger.setLevel(logging.WARNING)
-        logger.propagate = False
+    def take_over(self) -> None:
+        """What libraries tell Python's log of this process, from warnings on, becomes lines of this one."""
+        logging.captureWarnings(True)
+        root = logging.getLogger()
+        root.handlers = [_Handler(self)]
+        root.setLevel(logging.WARNING)
+        for name in ("uvicorn", "uvicorn.error", "asyncio"):
+            logger = logging.getLogger(name)
+            logger.handlers, logger.propagate = [], True
+            logger.setLevel(logging.WARNING)
 
 
 @final
@@ -61,4 +65,6 @@ class _Handler(logging.Handler):
         if record.exc_info and record.exc_info[1]:
             self._log.fault(record.name, record.exc_info[1])
         else:
-            self._log.write(record.name, level=record.levelname.lower(), values={"message": record.getMessage()[:500]})
+            # What decoders say quotes from the photo, or from its form.
+            quotes = record.name.partition(".")[0] in ("PIL", "python_multipart")
+            self._log.write(record.name, level=record.levelname.lower(), values=None if quotes else {"message": record.getMessage()[:500]})

@@ -128,8 +128,7 @@ class _Running:
         self._shelf.read()
         app = make_app(self._shelf, self._limits, keys=self._keys, stage=self._stage, measures=self._measures, log=self._log,
                        life=self._life)  # fmt: skip
-        for name in ("uvicorn.error", "asyncio", "python_multipart", "fastapi"):
-            self._log.take_over(name)
+        self._log.take_over()
         config = uvicorn.Config(
             app, http="h11", ws="none", loop="asyncio", lifespan="on", log_config=None, access_log=False, proxy_headers=False,
             server_header=False, timeout_keep_alive=max(1, round(self._limits.headers)), h11_max_incomplete_event_size=32 * 1024,
