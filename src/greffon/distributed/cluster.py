@@ -103,8 +103,9 @@ def import_ray() -> Any:
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     # What Ray's daemons tell of workers that died goes to standard output, whatever is set: among our lines of JSON.
-    if hasattr(ray._private.worker, "print_to_stdstream"):
-        ray._private.worker.print_to_stdstream = _unheard
+    inside = sys.modules.get("ray._private.worker")
+    if hasattr(inside, "print_to_stdstream"):
+        setattr(inside, "print_to_stdstream", _unheard)  # noqa: B010  # a module of Ray's own, whose types nobody tells
     return ray
 
 

@@ -35,7 +35,7 @@ from greffon.images import PLAIN
 from greffon.model import load_any_backbone, versions
 from greffon.progress import Progress, Silent
 
-__all__ = ["EmbedWorker", "Embedding", "embed"]
+__all__ = ["EmbedWorker", "Embedding", "embed", "embedded"]
 
 
 @final
