@@ -53,7 +53,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "activations.choosing",
         "activations",
     ),
-    ("metrics", "linear", "heads", "losses", "training"),
+    ("metrics", "linear", "heads", "streamed", "losses", "training"),
     ("model.upper", "model.value", "model.folder", "model"),
     ("transfer.inductive", "transfer.transductive", "transfer.unsupervised", "transfer"),
     ("evaluation", "audit", "explain", "report", "export", "tracking"),

@@ -118,6 +118,7 @@ def embed(
         "weights": network.fingerprint,
         "preprocess": network.preprocess.to_dict(),
         "engine": engine.fingerprint,
+        "precision": engine.precision,
         "stages": stages,
         "pool": pool,
     }
