@@ -34,6 +34,8 @@ import pyarrow.parquet as pq
 from greffon.images import encode_png
 from record import RESULTS, record
 
+sys.path.remove(str(Path(__file__).parent))  # whose cuda.py torch would take for NVIDIA's package
+
 PARTS = ("equality", "kill-worker", "kill-driver", "kill-node", "memory", "overhead", "efficiency")
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 

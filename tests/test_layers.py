@@ -54,7 +54,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "activations.choosing",
         "activations",
     ),
-    ("metrics", "conformal", "linear", "heads", "losses", "training"),
+    ("metrics", "conformal", "linear", "heads", "streamed", "losses", "training"),
     ("model.upper", "model.value", "model.folder", "model.networks", "model"),
     ("transfer.inductive", "transfer.transductive", "transfer.unsupervised", "transfer"),
     ("evaluation", "auditing", "explain", "report", "exporting", "tracking"),

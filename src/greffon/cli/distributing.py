@@ -13,7 +13,7 @@ import typer
 if TYPE_CHECKING:
     from greffon.activations import Executor
 
-__all__ = ["BARE", "RayOption", "RayWorkersOption", "embed_on_cluster", "executor_of", "with_addresses"]
+__all__ = ["BARE", "RayOption", "RayWorkersOption", "embed_on_cluster", "executor_of", "train_from_features", "with_addresses"]
 
 RayOption = Annotated[
     str | None,
@@ -95,3 +95,27 @@ def embed_on_cluster(
         result = job(data, out=out, address="" if address == BARE else address, workers=workers, backbone=backbone, weights=weights,
                      size=size, stages=stages, pool=pool, precision=precision, progress=progress)  # fmt: skip
     print(f"{result.folder}: {result.rows} rows of {result.features} features in {result.files} files")
+
+
+def train_from_features(
+    data: Path, *, out: Path, backbone: str, weights: Path | None, class_weights: str, seed: int, quiet: bool
+) -> None:
+    """``greffon train`` on a folder that ``embed --ray`` wrote."""
+    from greffon.cli.terminal import accuracy_line, evaluation_tables, listener
+    from greffon.cli.terminal import out as console
+    from greffon.distributed.learning import train_on_features
+
+    with listener(quiet) as progress:
+        result = train_on_features(
+            data,
+            out=out,
+            backbone="" if backbone == "vgg16" else backbone,
+            weights=weights,
+            balanced=None if class_weights == "auto" else class_weights == "balanced",
+            seed=seed,
+            progress=progress,
+        )
+    for table in evaluation_tables(result.evaluation):
+        console().print(table)
+    console().print(accuracy_line(result.evaluation), markup=False)
+    console().print(f"model: {out}    {result.rows} rows", markup=False)

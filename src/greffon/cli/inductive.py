@@ -31,7 +31,9 @@ def _tuned(text: str) -> Any:
 
 
 def train(
-    data: Annotated[Path, typer.Argument(help="A folder per class, train/val/test folders, or a CSV or Parquet file.")],
+    data: Annotated[
+        Path, typer.Argument(help="A folder per class, train/val/test folders, a CSV or Parquet file; or what embed --ray wrote.")
+    ],
     out: Annotated[Path, typer.Option(help="The model folder to write.")],
     backbone: BackboneOption = "vgg16",
     weights: WeightsOption = None,
@@ -88,6 +90,11 @@ def train(
 
     Example: greffon train photos/ --out my-model --unfreeze block5
     """
+    if (data / "_manifest.json").is_file():
+        from greffon.cli.distributing import train_from_features
+
+        train_from_features(data, out=out, backbone=backbone, weights=weights, class_weights=class_weights, seed=seed, quiet=quiet)
+        return
     from greffon.cli.reading import bytes_of, number_of, shares_of
     from greffon.cli.terminal import out as console
     from greffon.cli.terminal import train_summary

@@ -103,8 +103,9 @@ def import_ray() -> Any:
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     # What Ray's daemons tell of workers that died goes to standard output, whatever is set: among our lines of JSON.
-    if hasattr(ray._private.worker, "print_to_stdstream"):
-        ray._private.worker.print_to_stdstream = _unheard
+    inside = sys.modules.get("ray._private.worker")
+    if hasattr(inside, "print_to_stdstream"):
+        setattr(inside, "print_to_stdstream", _unheard)  # noqa: B010  # a module of Ray's own, whose types nobody tells
     return ray
 
 
@@ -158,7 +159,7 @@ def _connect(address: str, seconds: float) -> str:
         named = "local"
     ray = import_ray()
     try:
-        with _no_chatter():
+        with _no_chatter(), _no_dashboard(ray, named):
             ray.init(address=named, **settings)
     except Exception as error:  # Ray raises many kinds: ConnectionError, RuntimeError, ValueError, its own
         reason = (str(error) or type(error).__name__).strip().splitlines()[0][:240]
@@ -190,6 +191,28 @@ def _keep_to_ourselves() -> None:
     if "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+@contextlib.contextmanager
+def _no_dashboard(ray: Any, named: str) -> Iterator[None]:
+    """Without its dashboard, Ray still starts the process for it, which asks three clouds' metadata services whose machine this is.
+
+    A cluster for one run has no need of it.
+    """
+    services = ray._private.services
+    begin = getattr(services, "start_api_server", None)
+    if named == "local" and begin is not None:
+        services.start_api_server = _nobody
+    try:
+        yield
+    finally:
+        if begin is not None:
+            services.start_api_server = begin
+
+
+def _nobody(*_: Any, **__: Any) -> tuple[str, None]:
+    """A dashboard's address, and its process: there are none."""
+    return "", None
 
 
 @contextlib.contextmanager

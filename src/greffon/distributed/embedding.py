@@ -35,7 +35,7 @@ from greffon.images import PLAIN
 from greffon.model import load_any_backbone, versions
 from greffon.progress import Progress, Silent
 
-__all__ = ["EmbedWorker", "Embedding", "embed"]
+__all__ = ["EmbedWorker", "Embedding", "embed", "embedded"]
 
 
 @final
@@ -118,6 +118,7 @@ def embed(
         "weights": network.fingerprint,
         "preprocess": network.preprocess.to_dict(),
         "engine": engine.fingerprint,
+        "precision": engine.precision,
         "stages": stages,
         "pool": pool,
     }
