@@ -175,6 +175,8 @@ class _Decoding(threading.local):
     """Matches the name of a module of Pillow's while the asking thread decodes an image, and nothing else."""
 
     depth = 0
+    #: What a compiled expression has, too: scikit-learn writes the filters down anew in its threads. There this one matches nothing.
+    pattern = "(?!)"
 
     def match(self, module: str) -> bool:
         return self.depth > 0 and module.startswith("PIL.")

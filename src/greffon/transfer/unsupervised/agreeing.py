@@ -11,7 +11,7 @@ import numpy as np
 from greffon.progress import Progress
 from greffon.transfer.unsupervised.clustering import Partition, SphericalKMeans, drawn, numbered
 from greffon.transfer.unsupervised.consensus import joined
-from greffon.transfer.unsupervised.mixtures import Fitted, mixed_from, mixture_axes
+from greffon.transfer.unsupervised.mixtures import TEMPERATURE, Fitted, mixed_from, mixture_axes
 from greffon.transfer.unsupervised.representations import Unlabelled
 from greffon.transfer.unsupervised.spectral import Spectral
 
@@ -74,4 +74,4 @@ def clusters_by_consensus(
         progress.advance()
     progress.end()
     labels = tuple(numbered(one.labels) for one in best)
-    return joined(labels, k, seed, [one.belief for one in best]), labels, tuple(starts)
+    return joined(labels, k, seed, [one.belief for one in best], TEMPERATURE), labels, tuple(starts)

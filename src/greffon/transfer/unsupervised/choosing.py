@@ -20,9 +20,6 @@ from greffon.transfer.unsupervised.representations import Unlabelled, unit_rows
 
 __all__ = ["Clustering", "Opinion", "cluster_looks"]
 
-#: Of more photos than so many, the methods run with all cores: below, threads that wait for each other cost more than they bring.
-_LARGE = 20000
-
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -112,7 +109,7 @@ def cluster_looks(
         raise OptionError(f"--most-k must be 2 or more, got {most_k}")
     n = len(looks[0])
     _must_differ(looks, k)
-    with threadpool_limits(1 if n <= _LARGE else None):
+    with threadpool_limits(1):  # threads that wait for each other cost more than they bring
         count = estimate_count(looks[0], most_k=most_k, seed=seed, progress=progress) if k is None else None
         many = k if k is not None else count.k if count is not None else 1
         if many == 1 and method != "hdbscan":

@@ -18,10 +18,10 @@ __all__ = [
     "SphericalKMeans",
     "Ward",
     "centres_of",
+    "cooled",
     "distinct",
     "drawn",
     "extended",
-    "from_belief",
     "margin",
     "must_hold",
     "nearest",
@@ -263,9 +263,12 @@ def numbered(labels: np.ndarray) -> np.ndarray:
     return np.array([place.get(int(name), -1) for name in names], np.int64)[np.searchsorted(names, labels)]
 
 
-def from_belief(belief: np.ndarray) -> Partition:
-    """Each photo in its most probable cluster; ``belief`` is float64 (n, k), rows of which sum to 1."""
-    return Partition(numbered(belief.argmax(1)), np.clip(belief.max(1), 0.0, 1.0))
+def cooled(belief: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities, float64 (n, m), whose logarithms are divided by the temperature; rows of 0 stay."""
+    if temperature == 1:
+        return belief
+    raised = belief ** (1 / temperature)
+    return raised / np.maximum(raised.sum(1, keepdims=True), 1e-300)
 
 
 def distinct(photos: Unlabelled, enough: int) -> int:

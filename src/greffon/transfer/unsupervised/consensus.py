@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
-from greffon.transfer.unsupervised.clustering import Partition, SphericalKMeans, distinct
+from greffon.transfer.unsupervised.clustering import Partition, SphericalKMeans, cooled, distinct
 from greffon.transfer.unsupervised.representations import Unlabelled, unit_rows
 from greffon.transfer.unsupervised.spectral import left_vectors
 
@@ -15,7 +15,7 @@ __all__ = ["agreement", "joined", "votes_for"]
 
 
 def joined(
-    partitions: Sequence[np.ndarray], k: int, seed: int, beliefs: Sequence[np.ndarray] | None = None
+    partitions: Sequence[np.ndarray], k: int, seed: int, beliefs: Sequence[np.ndarray] | None = None, temperature: float = 1.0
 ) -> Partition:
     """k clusters on which clusterings agree best: spectral clustering of the graph between photos and the clusters that they are in
     (Fern and Brodley 2004, ICML). Two photos are tied by the number of clusterings that have them together, a pair in a small cluster
@@ -33,10 +33,10 @@ def joined(
     many = min(k, distinct(rows, k))
     labels = SphericalKMeans().cluster(rows, many, seed).labels
     voices = beliefs if beliefs is not None else [_one_hot(one) for one in partitions]
-    return Partition(labels, votes_for(labels, voices))
+    return Partition(labels, votes_for(labels, voices, temperature))
 
 
-def votes_for(labels: np.ndarray, beliefs: Sequence[np.ndarray]) -> np.ndarray:
+def votes_for(labels: np.ndarray, beliefs: Sequence[np.ndarray], temperature: float = 1.0) -> np.ndarray:
     """How far clusterings bear out where each photo is: of the photos that a clustering has together with it, the share that is
     together with it here, too; the mean over its clusters there by how probable they are, and over all clusterings.
 
@@ -46,6 +46,8 @@ def votes_for(labels: np.ndarray, beliefs: Sequence[np.ndarray]) -> np.ndarray:
         int64 (n,), from 0.
     beliefs
         float64 (n, m) each: how probable each of its clusters is; rows that sum to 1, or to 0 for a photo in none.
+    temperature
+        Of how probable a photo's clusters are, see ``cooled``.
 
     Returns
     -------
@@ -56,7 +58,7 @@ def votes_for(labels: np.ndarray, beliefs: Sequence[np.ndarray]) -> np.ndarray:
     for belief in beliefs:
         together = np.stack([belief[labels == c].sum(0) for c in range(k)], 1)
         share = together / np.maximum(together.sum(1, keepdims=True), 1e-12)
-        found += (belief * share[:, labels].T).sum(1)
+        found += (cooled(belief, temperature) * share[:, labels].T).sum(1)
     return np.clip(found / max(len(beliefs), 1), 0.0, 1.0)
 
 

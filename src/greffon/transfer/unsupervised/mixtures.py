@@ -7,10 +7,10 @@ from typing import final
 
 import numpy as np
 
-from greffon.transfer.unsupervised.clustering import Partition, SphericalKMeans, drawn, from_belief, must_hold
+from greffon.transfer.unsupervised.clustering import Partition, SphericalKMeans, cooled, drawn, must_hold, numbered
 from greffon.transfer.unsupervised.representations import Unlabelled, on_axes
 
-__all__ = ["Fitted", "GaussianMixture", "mixed_from", "mixture_axes"]
+__all__ = ["TEMPERATURE", "Fitted", "GaussianMixture", "mixed_from", "mixture_axes"]
 
 #: So many photos for each axis, at the least: the common covariance of d axes has d (d + 1) / 2 numbers.
 _EACH = 5
@@ -18,6 +18,10 @@ _EACH = 5
 #: Beside the photos, as many again are thought of, spread evenly over the clusters. Without them a few odd photos become a cluster and
 #: two that belong apart are one; were all clusters taken for equally large, those that are not would be cut.
 _EVENLY = 1.0
+
+#: Of the probabilities, where they are shown: axes that go together within a cluster are counted as if each were news. With 4 the mean
+#: confidence came within 6 points of the share of photos that are in a cluster of their own class on four of five sets of photos.
+TEMPERATURE = 4.0
 
 _BLOCK = 16384
 
@@ -53,7 +57,7 @@ class GaussianMixture:
     With hard assignments this would be the clustering of Friedman and Rubin (1967), J. Am. Stat. Assoc. 62, 1159-1178, by the determinant
     of the scatter within: unlike in k-means, a direction in which the photos of every cluster vary much counts for little. scikit-learn's
     ``GaussianMixture(covariance_type="tied")`` is the same without the shrinkage, and without drawing the proportions together. The
-    confidence is the probability of the cluster.
+    confidence is the probability of the cluster, at ``TEMPERATURE``.
 
     Parameters
     ----------
@@ -86,7 +90,7 @@ class GaussianMixture:
             if best is None or found.likelihood > best.likelihood + 1e-9:
                 best = found
         assert best is not None
-        return from_belief(best.belief)
+        return Partition(numbered(best.labels), cooled(best.belief, TEMPERATURE).max(1))
 
 
 def mixture_axes(photos: Unlabelled, axes: int = 64) -> np.ndarray:
