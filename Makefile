@@ -73,11 +73,7 @@ SKADA := benchmarks/.venv-skada
 SIDE := $(BIN)/python benchmarks/side_by_side.py
 
 .PHONY: bench-pass bench-memory bench-accuracy bench-finetune bench-table bench-gain bench-label bench-suggest \
-	bench-adaptation bench-adaptation-speed
-.PHONY: bench-pass bench-memory bench-accuracy bench-finetune bench-table bench-gain bench-label \
-	bench-adaptation bench-adaptation-speed bench-cluster
-.PHONY: bench-pass bench-memory bench-accuracy bench-finetune bench-table bench-gain bench-label \
-	bench-adaptation bench-adaptation-speed bench-search
+	bench-adaptation bench-adaptation-speed bench-cluster bench-search
 
 bench-pass: $(READY) ## the frozen pass against the bare network
 	@$(BIN)/python benchmarks/frozen_pass.py $(DATA)/trash --images 2000
@@ -114,15 +110,14 @@ HEAPS := $(DATA)/trash $(DATA)/photo_art/photo $(DATA)/photo_art/art_painting $(
 SUGGEST := OMP_NUM_THREADS=1 $(BIN)/python benchmarks/suggesting.py $(HEAPS) --kept build/kept
 
 bench-suggest: $(READY) ## photos worth labelling first, against as many at random and against published ways to choose
-	@OMP_NUM_THREADS=1 $(BIN)/python benchmarks/suggesting.py $(DATA)/trash $(DATA)/flowers $(DATA)/photo_art/photo \
-		$(DATA)/photo_art/art_painting $(DATA)/cats_dogs $(DATA)/weather $(DATA)/vehicles \
-		--rivals typiclust,probcover,coreset,margin,badge,dropquery --processes $(WORKERS)
+	@$(SUGGEST)
+	@$(SUGGEST) --head plain --rivals typiclust,probcover,coreset,margin,badge,dropquery --name suggesting_rivals
+
 bench-cluster: $(READY) ## clusters against the classes that a person gave; and 100,000 photos in 100 clusters
 	@$(BIN)/python benchmarks/clustering.py $(DATA)/photo_art/photo $(DATA)/photo_art/art_painting $(DATA)/flowers $(DATA)/weather \
 		$(DATA)/cats_dogs $(DATA)/trash $(DATA)/vehicles $(DATA)/digits/optdigits $(DATA)/digits/mnist
 	@$(BIN)/python benchmarks/clustering.py --scale 100000
-	@$(SUGGEST)
-	@$(SUGGEST) --head plain --rivals typiclust,probcover,coreset,margin,badge,dropquery --name suggesting_rivals
+
 bench-search: $(READY) ## search: what is found, planted near-duplicates and outliers, and a million vectors
 	@$(BIN)/python benchmarks/searching.py looks $(DATA)/flowers $(DATA)/trash $(DATA)/photo_art/photo $(DATA)/weather
 	@$(BIN)/python benchmarks/searching.py duplicates $(DATA)/flowers $(DATA)/trash $(DATA)/cats_dogs

@@ -38,7 +38,7 @@ from greffon.cli.suggesting import suggest
 from greffon.cli.terminal import listener
 from greffon.cli.transductive import adapt, label
 from greffon.cli.weights import weights as weights_app
-from greffon.errors import GreffonError
+from greffon.errors import GreffonError, OptionError
 from greffon.settings import cache_root
 
 __all__ = [
@@ -118,10 +118,8 @@ def predict(
 
     names = [line for name in images for line in (_lines_of_stdin() if name == "-" else [name])]
     failed = 0
-    with listener(quiet) as progress:
-        guesses = job(model, names, precision=precision, views=views, sets=sets, progress=progress)
     with listener(quiet) as progress, executor_of(ray, ray_workers) as executor:
-        guesses = job(model, names, precision=precision, views=views, executor=executor, progress=progress)
+        guesses = job(model, names, precision=precision, views=views, sets=sets, executor=executor, progress=progress)
         writer = csv.writer(sys.stdout)
         for number, guess in enumerate(guesses):
             failed += bool(guess.fault)
@@ -239,6 +237,9 @@ def embed(
     if ray is not None:
         from greffon.cli.distributing import embed_on_cluster
 
+        if exclude is not None:
+            raise OptionError("--exclude: photos are left out on one machine alone, not with --ray",
+                              hint="Leave --ray away, or leave the files out of the data.")  # fmt: skip
         embed_on_cluster(str(data), out=str(out), address=ray, workers=ray_workers, backbone=backbone, weights=weights, size=size,
                          stages=stages, pool=pool, precision=precision, quiet=quiet)  # fmt: skip
         return
