@@ -103,6 +103,15 @@ def test_where_photos_are_many_features_and_pixels_must_both_agree(monkeypatch: 
     assert len(near_duplicates(all_alike(2), SmallPictures.of(facts_of(encode(one), encode(other)))).pairs) == 0
 
 
+def test_different_things_before_one_wall_are_no_duplicates() -> None:
+    wall = np.repeat(np.linspace(20, 220, 160)[None, :, None], 120, 0).repeat(3, 2).astype(np.uint8)
+    one, other = wall.copy(), wall.copy()
+    one[30:50, 30:50], other[75:95, 25:45] = 90, 90
+    pictures = SmallPictures.of(facts_of(encode(one), encode(other)))
+    assert len(near_duplicates(all_alike(2), pictures, detail=-1).pairs) == 1
+    assert len(near_duplicates(all_alike(2), pictures).pairs) == 0
+
+
 def test_what_features_do_not_propose_is_found_by_its_pixels() -> None:
     mirrored = jpeg(np.ascontiguousarray(photo(1)[:, ::-1]))
     pictures = SmallPictures.of(facts_of(encode(photo(0)), encode(photo(1)), encode(photo(2)), mirrored))
