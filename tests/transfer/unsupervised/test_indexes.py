@@ -65,6 +65,19 @@ def test_cells_find_what_all_find(celled: tuple[np.ndarray, VectorIndex, np.ndar
 
 
 @needs_faiss
+def test_as_many_cells_are_looked_into_as_it_takes() -> None:
+    x = np.random.default_rng(1).normal(size=(3000, 16)).astype(np.float32)  # no clouds: neighbours lie in many cells
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    index, _ = build_index(x, kind="cells", progress=Silent())
+    assert index.probes > 4 and 0.98 <= index.recall <= 1
+    search, own = searcher(index), np.asarray(index.vectors[:300], np.float32)
+    truth = nearest(index.vectors, 11, queries=own)
+    found = search.search(own, 11)
+    recall = np.mean([(len(set(a) & set(b)) - 1) / 10 for a, b in zip(found.rows.tolist(), truth.rows.tolist(), strict=True)])
+    assert recall >= 0.97
+
+
+@needs_faiss
 def test_each_is_left_out_among_its_own(celled: tuple[np.ndarray, VectorIndex, np.ndarray]) -> None:
     _, index, _ = celled
     found, truth = searcher(index).among_themselves(8), nearest(index.vectors, 8)

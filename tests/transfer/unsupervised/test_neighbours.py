@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from scipy.stats import median_abs_deviation
 from sklearn.neighbors import NearestNeighbors
 
+import greffon.transfer.unsupervised.neighbours as neighbours
 from drawn import encode, photo
 from greffon.datasets import Facts
 from greffon.errors import OptionError
@@ -89,8 +90,9 @@ def test_recompressed_resized_and_mirrored_copies_are_found_and_nothing_else() -
     assert found.groups.tolist() == [0, 1, 2, 3, *range(4, 12), 0, 1, 2, 3]
 
 
-def test_features_and_pixels_must_both_agree() -> None:
+def test_where_photos_are_many_features_and_pixels_must_both_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     one = photo(1)
+    monkeypatch.setattr(neighbours, "_EACH", 0)
     pictures = SmallPictures.of(facts_of(encode(one), jpeg(one)))
     assert len(near_duplicates(all_alike(2, 0.69), pictures).pairs) == 0
     assert len(near_duplicates(all_alike(2, 0.71), pictures).pairs) == 1
@@ -101,6 +103,24 @@ def test_features_and_pixels_must_both_agree() -> None:
     assert len(near_duplicates(all_alike(2), SmallPictures.of(facts_of(encode(one), encode(other)))).pairs) == 0
 
 
+def test_different_things_before_one_wall_are_no_duplicates() -> None:
+    wall = np.repeat(np.linspace(20, 220, 160)[None, :, None], 120, 0).repeat(3, 2).astype(np.uint8)
+    one, other = wall.copy(), wall.copy()
+    one[30:50, 30:50], other[75:95, 25:45] = 90, 90
+    pictures = SmallPictures.of(facts_of(encode(one), encode(other)))
+    assert len(near_duplicates(all_alike(2), pictures, detail=-1).pairs) == 1
+    assert len(near_duplicates(all_alike(2), pictures).pairs) == 0
+
+
+def test_what_features_do_not_propose_is_found_by_its_pixels() -> None:
+    mirrored = jpeg(np.ascontiguousarray(photo(1)[:, ::-1]))
+    pictures = SmallPictures.of(facts_of(encode(photo(0)), encode(photo(1)), encode(photo(2)), mirrored))
+    near = Neighbours(np.array([[1], [2], [0], [0]], np.int64), np.full((4, 1), 0.95, np.float32))
+    found = near_duplicates(near, pictures)
+    assert found.pairs.tolist() == [[1, 3]] and found.mirrored.tolist() == [True]
+    assert np.isnan(found.similarity).all()
+
+
 def test_flat_pictures_are_the_same_only_where_all_agrees() -> None:
     flat = [encode(np.full((40, 40, 3), level, np.uint8)) for level in (200, 200, 201)]
     pictures = SmallPictures.of(facts_of(*flat))
@@ -108,7 +128,8 @@ def test_flat_pictures_are_the_same_only_where_all_agrees() -> None:
     assert near_duplicates(all_alike(3, 0.99), pictures).pairs.tolist() == []
 
 
-def test_groups_are_joined_along_their_pairs() -> None:
+def test_groups_are_joined_along_their_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "_EACH", 0)
     one = photo(5)
     shades = [encode(one), jpeg(one, 60), jpeg(one, 35), encode(photo(6))]
     near = Neighbours(np.array([[1], [2], [1], [0]], np.int64), np.full((4, 1), 0.95, np.float32))

@@ -19,6 +19,8 @@ __all__ = ["Duplicates", "Neighbours", "Outliers", "SmallPictures", "near_duplic
 
 #: Pairs whose small pictures are compared at once: some 100 MiB.
 _PAIRS = 16384
+#: Up to so many photos, small pictures are compared each with each, which takes some ten seconds then; and how many are taken of each.
+_EACH, _LIKE = 20_000, 6
 #: Pixels below which photos are small.
 _SMALL = 48
 #: Below this spread, in cosine, distances differ by what a stored vector is rounded by.
@@ -86,7 +88,7 @@ class Duplicates:
     pairs
         int64 (p, 2): positions, the smaller one first, in their order.
     similarity
-        float32 (p,): the cosine of the features.
+        float32 (p,): the cosine of the features; NaN where the two are not among the nearest of each other.
     likeness
         float32 (p,): the correlation of the small grey pictures, in the better of both orientations.
     mirrored
@@ -205,13 +207,14 @@ def near_duplicates(
     *,
     similarity: float = 0.7,
     likeness: float = 0.97,
-    detail: float = 0.88,
-    colour: float = 5.0,
+    detail: float = 0.86,
+    colour: float = 6.0,
 ) -> Duplicates:
     """Pairs of photos that are the same but for recompression, resizing or mirroring, and the groups that they join to.
 
-    Features choose the candidates: each photo with its nearest. Pooled features of a CNN are nearly blind to mirroring,
-    and to things that merely look alike as well; so the small pictures decide, in both orientations.
+    Features propose: each photo with its nearest. Pooled features of a CNN are nearly blind to mirroring, and to things that merely
+    look alike as well; so the small pictures decide, in both orientations. Up to 20,000 photos they propose, too: among
+    photos of one kind a copy that is shrunk, mirrored and compressed is not always among the nearest by features.
 
     Parameters
     ----------
@@ -220,7 +223,7 @@ def near_duplicates(
     pictures
         Of the n photos.
     similarity
-        The least cosine of the features.
+        The least cosine of the features of a pair that they propose.
     likeness
         The least correlation of the grey pictures; of photos below 48 pixels, of which many are alike at this size, 0.995.
     detail
@@ -237,7 +240,7 @@ def near_duplicates(
     n = len(pictures)
     if len(near.rows) != n:
         raise OptionError(f"near_duplicates: neighbours of {len(near.rows)} photos, and pictures of {n}")
-    pairs, cosine = _candidates(near, similarity)
+    pairs, cosine = _candidates(near, similarity, pictures, likeness)
     i, j = pairs.T
     like, fine, apart = (np.zeros(len(pairs), np.float32) for _ in range(3))
     mirrored = np.zeros(len(pairs), bool)
@@ -247,21 +250,29 @@ def near_duplicates(
     small = np.minimum(pictures.side[i], pictures.side[j]) < _SMALL
     least, finest = np.where(small, max(likeness, 0.995), likeness), np.where(small, max(detail, 0.97), detail)
     equal = (pictures.grey[i] == pictures.grey[j]).all((1, 2)) & (pictures.colour[i] == pictures.colour[j]).all((1, 2, 3))
-    equal &= cosine >= 0.999  # flat ones as well, whose greys do not correlate
+    equal &= ~(cosine < 0.999)  # flat ones as well, whose greys do not correlate
     like[equal], mirrored[equal] = 1, False
     same = equal | (like >= least) & (fine >= finest) & (apart < colour)
     pairs, cosine, like, mirrored = pairs[same], cosine[same], like[same], mirrored[same]
     return Duplicates(pairs, cosine, like, mirrored, _joined(n, pairs))
 
 
-def _candidates(near: Neighbours, least: float) -> tuple[np.ndarray, np.ndarray]:
-    """Each pair of neighbours once, int64 (p, 2) with the smaller position first, and its cosine."""
+def _candidates(near: Neighbours, least: float, pictures: SmallPictures, like: float) -> tuple[np.ndarray, np.ndarray]:
+    """Each pair once, int64 (p, 2) with the smaller position first, and its cosine, NaN where features did not propose it."""
     n, k = near.rows.shape
     first, second, cosine = np.repeat(np.arange(n), k), near.rows.ravel(), near.similarity.ravel()
     good = (second >= 0) & (cosine >= least)
-    low, high = np.minimum(first, second)[good], np.maximum(first, second)[good]
-    _, where = np.unique(low * max(n, 1) + high, return_index=True)
-    return np.stack([low[where], high[where]], 1), cosine[good][where]
+    found = [(first[good], second[good], cosine[good])]
+    if 1 < n <= _EACH:
+        grey = _unit(pictures.grey.astype(np.float32))
+        for turned in (grey, grey[:, :, ::-1]):
+            close = nearest(grey.reshape(n, -1), _LIKE, queries=turned.reshape(n, -1))
+            i, at = np.nonzero((close.similarity >= like) & (close.rows != np.arange(n)[:, None]))
+            found.append((i, close.rows[i, at], np.full(len(i), np.nan, np.float32)))
+    first, second, cosine = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    low, high = np.minimum(first, second), np.maximum(first, second)
+    _, where = np.unique(low * max(n, 1) + high, return_index=True)  # the first of each: that of the features
+    return np.stack([low[where], high[where]], 1), cosine[where]
 
 
 def _compared(
