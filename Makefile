@@ -73,7 +73,7 @@ SKADA := benchmarks/.venv-skada
 SIDE := $(BIN)/python benchmarks/side_by_side.py
 
 .PHONY: bench-pass bench-memory bench-accuracy bench-finetune bench-table bench-gain bench-label \
-	bench-adaptation bench-adaptation-speed
+	bench-audit bench-adaptation bench-adaptation-speed
 
 bench-pass: $(READY) ## the frozen pass against the bare network
 	@$(BIN)/python benchmarks/frozen_pass.py $(DATA)/trash --images 2000
@@ -105,6 +105,9 @@ bench-gain: $(READY) ## fine-tuning against feature extraction in five folds; ho
 bench-label: $(READY) ## labels from a few labelled photos, against what is learned from the few alone
 	@$(BIN)/python benchmarks/labelling.py $(DATA)/flowers $(DATA)/trash $(DATA)/cats_dogs $(DATA)/photo_art/photo \
 		$(DATA)/photo_art/art_painting $(DATA)/weather $(DATA)/vehicles
+
+bench-audit: $(READY) ## what an audit finds of planted label errors, copies and a shortcut
+	@$(BIN)/python benchmarks/auditing.py $(DATA)/flowers $(DATA)/trash
 
 PHOTO := $(DATA)/photo_art/photo
 ART := $(DATA)/photo_art/art_painting
