@@ -74,6 +74,8 @@ SIDE := $(BIN)/python benchmarks/side_by_side.py
 
 .PHONY: bench-pass bench-memory bench-accuracy bench-finetune bench-table bench-gain bench-label bench-suggest \
 	bench-adaptation bench-adaptation-speed bench-cluster bench-search
+.PHONY: bench-pass bench-memory bench-accuracy bench-finetune bench-table bench-gain bench-label \
+	bench-audit bench-adaptation bench-adaptation-speed
 
 bench-pass: $(READY) ## the frozen pass against the bare network
 	@$(BIN)/python benchmarks/frozen_pass.py $(DATA)/trash --images 2000
@@ -123,6 +125,8 @@ bench-search: $(READY) ## search: what is found, planted near-duplicates and out
 	@$(BIN)/python benchmarks/searching.py duplicates $(DATA)/flowers $(DATA)/trash $(DATA)/cats_dogs
 	@$(BIN)/python benchmarks/searching.py outliers $(DATA)/flowers $(DATA)/photo_art/photo $(DATA)/weather
 	@$(BIN)/python benchmarks/searching.py vectors $(DATA)/flowers $(DATA)/weather $(DATA)/photo_art/photo
+bench-audit: $(READY) ## what an audit finds of planted label errors, copies and a shortcut
+	@$(BIN)/python benchmarks/auditing.py $(DATA)/flowers $(DATA)/trash
 
 PHOTO := $(DATA)/photo_art/photo
 ART := $(DATA)/photo_art/art_painting

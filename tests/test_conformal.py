@@ -52,8 +52,8 @@ def test_few_images_allow_no_high_coverage_and_sets_may_be_empty() -> None:
     p = np.array([[0.7, 0.3], [0.85, 0.15]])
     assert prediction_sets(p, 0.2).tolist() == [[False, False], [True, False]]
     assert prediction_sets(p, math.inf).all()
-    # Nine of ten, though 0.9 is not exact in binary.
-    assert score_limit(np.arange(1, 10) / 10, 0.9) == 0.9
+    # The seventh of 99, though 100 times 0.07 is a little more than 7 in binary.
+    assert score_limit(np.arange(1, 100) / 100, 0.07) == 0.07
 
 
 @pytest.mark.parametrize("coverage", [0.0, 1.0, -0.1, 1.5, math.nan])

@@ -49,7 +49,7 @@ def score_limit(scores: np.ndarray, coverage: float) -> float:
     """
     if not 0 < coverage < 1:
         raise OptionError(f"the coverage of sets must be above 0 and below 1, got {coverage}", hint="For instance 0.9.")
-    # A coverage such as 0.9 is not exact in binary: 9 of 9 + 1 must not become 10 by a rounding.
+    # 100 times 0.07 is a little more than 7 in binary: a rounding must not make it 8.
     rank = math.ceil((len(scores) + 1) * coverage - 1e-9)
     return float(scores[rank - 1]) if rank <= len(scores) else math.inf
 

@@ -131,10 +131,10 @@ def audit_contents(
     unit = unit / np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
     near = nearest(unit, _NEIGHBOURS)
     strange = outliers(near)
-    groups = _joined(m, read, near_duplicates(near, SmallPictures.of([looked.facts[int(i)] for i in read])).groups)
-    # In the folds, whatever may be the same photo stays together: more than is told of.
-    together = _joined_with(looked.groups, groups)
-    copies = find_copies(contents, groups)
+    # What is told of is nearly the same picture. In the folds, two photos of one thing on one table stay together, too.
+    alike = _joined(m, read, near_duplicates(near, SmallPictures.of([looked.facts[int(i)] for i in read])).groups)
+    together = _joined_with(looked.groups, alike)
+    copies = find_copies(contents, looked.groups)
     progress.say(f"{len(copies)} sets of files show the same photo")
     labelling = _labelling(pooled, widths, contents.labels[read], len(classes), together[read], read, m, seed, progress)
     labelled = np.flatnonzero(contents.labels >= 0)
