@@ -98,3 +98,17 @@ def test_a_model_agrees_with_itself_and_not_with_a_disturbed_one() -> None:
     assert found.photos == 2  # scikit-learn's
     other: Any = replace(model, head=replace(model.head, temperature=model.head.temperature * 1.05))
     assert not check_parity(other, run, (), 1e-4, Silent())[0].passed
+
+
+def test_drawn_images_may_be_run_and_not_compared_but_must_give_probabilities() -> None:
+    model = model_of()
+
+    def run(photos: np.ndarray) -> np.ndarray:
+        return model.predict(list(photos), precision="exact").probabilities if photos.shape[1] == 427 else np.full((len(photos), 3), 1 / 3)
+
+    found, _ = check_parity(model, run, (), 1e-4, Silent(), drawn=False)
+    assert found.passed
+    assert (found.images, found.only_run) == (2, 15)
+    assert not check_parity(model, run, (), 1e-4, Silent())[0].passed
+    with pytest.raises(ExportError, match="no probabilities"):
+        check_parity(model, lambda photos: run(photos) * 2, (), 1e-4, Silent(), batches=False)

@@ -215,7 +215,8 @@ def test_int8(folder: Path, photos: Path, tmp_path: Path) -> None:
     found = export(folder, out=tmp_path / "int8", precision="int8", calibrate=[photos], check=[photos], tolerance=0.3)
     kinds = {node.op_type for node in _nodes(tmp_path / "int8" / "model.onnx")}
     assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
-    assert found.parity.photos == 2  # those that the ranges are from are not compared
+    assert found.parity.photos == found.parity.images == 2  # those that the ranges are from are not compared
+    assert found.parity.only_run == 15
 
 
 def _nodes(file: Path) -> Any:

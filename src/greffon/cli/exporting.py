@@ -47,5 +47,5 @@ def export(
         console().print(f"undecided: {one.image}: {one.file} instead of {one.model}, {one.gap:.2g} apart", markup=False)
     console().print(f"{result.folder / result.files[0]}: {result.bytes / 1e6:,.1f} MB, {result.precision}; {result.parity}",
                     markup=False, soft_wrap=True)  # fmt: skip
-    runner = f"python {result.folder / result.files[-1]} PHOTO..."
-    console().print(f"{runner}   says what is on photos, without greffon", markup=False, soft_wrap=True)
+    program = result.folder / result.files[-1]
+    console().print(f"python {program} PHOTO...   says what is on photos, without greffon", markup=False, soft_wrap=True)

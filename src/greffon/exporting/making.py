@@ -222,7 +222,7 @@ def _gate(
     """Raises ExportError where the file does not agree with the model."""
     run = open_file(form, file)
     own = precision == "int8" and model.quantised is not None and has_openvino()
-    parity, beside = check_parity(model, run, photos, allowed, progress, own=own, batches=form.batches)
+    parity, beside = check_parity(model, run, photos, allowed, progress, own=own, batches=form.batches, drawn=precision != "int8")
     if not parity.passed:
         others = "".join(f"\n  {one.image}: {one.file} instead of {one.model}" for one in parity.other[:5])
         raise ExportError(
