@@ -53,7 +53,8 @@ def app_of(path: str) -> FastAPI:
     def predict(image: UploadFile = File()) -> dict[str, list[float]]:  # noqa: B008  # FastAPI's way
         picture = Image.open(io.BytesIO(image.file.read())).convert("RGB")
         with torch.inference_mode():
-            return {"probabilities": network(transform(picture)[None])[0].tolist()}
+            pixels: torch.Tensor = transform(picture)
+            return {"probabilities": network(pixels[None])[0].tolist()}
 
     return app
 
