@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import io
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ def app_of(path: str) -> FastAPI:
     network = Network(len(arrays["head.bias"]))
     network.load_state_dict(arrays)
     network.eval()
-    transform = torchvision.transforms.Compose(
+    transform: Any = torchvision.transforms.Compose(
         [
             torchvision.transforms.Resize(256),
             torchvision.transforms.CenterCrop(224),
@@ -53,8 +54,7 @@ def app_of(path: str) -> FastAPI:
     def predict(image: UploadFile = File()) -> dict[str, list[float]]:  # noqa: B008  # FastAPI's way
         picture = Image.open(io.BytesIO(image.file.read())).convert("RGB")
         with torch.inference_mode():
-            pixels: torch.Tensor = transform(picture)
-            return {"probabilities": network(pixels[None])[0].tolist()}
+            return {"probabilities": network(transform(picture)[None])[0].tolist()}
 
     return app
 
