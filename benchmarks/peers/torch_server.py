@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import io
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ def app_of(path: str) -> FastAPI:
     network = Network(len(arrays["head.bias"]))
     network.load_state_dict(arrays)
     network.eval()
-    transform = torchvision.transforms.Compose(
+    transform: Any = torchvision.transforms.Compose(
         [
             torchvision.transforms.Resize(256),
             torchvision.transforms.CenterCrop(224),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from math import ceil
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -79,10 +80,10 @@ def test_every_place_is_covered_and_the_map_has_it_in_its_place() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(400, 400), (300, 700), (900, 320), (41, 40)])
 @pytest.mark.parametrize("resize", ["shortest", "squash"])
-def test_the_box_is_what_the_network_sees(height: int, width: int, resize: str) -> None:
+def test_the_box_is_what_the_network_sees(height: int, width: int, resize: Literal["shortest", "squash"]) -> None:
     """Of a photo whose levels are its coordinates, the network's picture has those at the sides of the box."""
     pre = Preprocess(height=64, width=80, resize=resize, resize_to=100, interpolation="bilinear", antialias=True, channels="rgb",
-                     mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), scale=1.0)  # type: ignore[arg-type]  # fmt: skip
+                     mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), scale=1.0)  # fmt: skip
     photo = np.zeros((height, width, 3), np.uint8)
     photo[..., 0] = np.round(np.linspace(0, 255, width))[None]
     photo[..., 1] = np.round(np.linspace(0, 255, height))[:, None]

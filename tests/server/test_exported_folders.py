@@ -299,7 +299,7 @@ def test_a_graph_cut_short_or_with_a_byte_changed_never_escapes(tmp_path: Path) 
     """Whatever the bytes: read, or one ModelError."""
     folder, rng = write_export(tmp_path / "e"), np.random.default_rng(0)
     whole = graph_of().SerializeToString()
-    for _ in range(60):
+    for _ in range(30):
         content = bytearray(whole[: rng.integers(len(whole) // 2, len(whole) + 1)])
         for place in rng.integers(0, len(content), rng.integers(0, 4)):
             content[place] = rng.integers(0, 256)

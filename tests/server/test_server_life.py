@@ -149,10 +149,10 @@ def wait_for(server: Running, outcome: str, seconds: float = 20) -> None:
 
 
 def test_too_much_at_once_is_refused_and_who_is_let_in_keeps_the_deadline(tmp_path: Path) -> None:
-    write_export(tmp_path / "e", heavy=5)
+    write_export(tmp_path / "e", heavy=4)
     with running([tmp_path / "e"], tmp_path / "log", "--deadline", 1.5, "--batch", 4) as server:
         with Load(server, 48) as load:
-            time.sleep(4)
+            time.sleep(2.5)
         assert ask(server, "/healthz").status == 200
     assert set(load.answers) == {200, 429}, load.answers
     assert load.answers[200] > 3

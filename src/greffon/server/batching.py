@@ -122,7 +122,7 @@ class Batcher:
         seconds = self._limits.patience if patient else self._limits.deadline
         ahead = self.admitted if patient else self._admitted[False]
         needed, usable = (ahead + images) * self.cost, seconds * _FILLED
-        if images > self._limits.queue or images * self.cost > usable:
+        if images > self._limits.queue or (images * self.cost > usable and not patient):
             fitting = min(self._limits.queue, int(usable / self.cost) if self.cost else self._limits.queue)
             raise Problem("too-many-images", f"{images} images would take {images * self.cost:.1f} s, and an answer may take {seconds:g} s:"
                           f" send {max(1, fitting)} at a time")  # fmt: skip
@@ -175,10 +175,11 @@ class Batcher:
                 waited = not (self._jobs or self._patient)
                 while not (self._jobs or self._patient or self._stopped):
                     self._wake.wait()
-                queue = self._jobs or self._patient
+                # The patient go in small batches, so that who comes in between waits for little.
+                queue, most = (self._jobs, self._limits.batch) if self._jobs else (self._patient, max(2, self._limits.batch // 4))
                 if not queue:
                     return
-                batch = [queue.popleft() for _ in range(min(len(queue), self._limits.batch))]
+                batch = [queue.popleft() for _ in range(min(len(queue), most, self._limits.batch))]
             # Where others were waiting already, what passes between two batches is a part of what an image costs.
             ended = self._run(batch, self._clock() if waited else ended)
 

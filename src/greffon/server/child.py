@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,8 +23,10 @@ __all__ = ["exported_folder"]
 _FILES = ("model.json", "model.safetensors")
 
 
-def exported_folder(folder: Path) -> Path:
+def exported_folder(folder: Path, say: Callable[[str], None]) -> Path:
     """An export folder as it is; of a model folder, its export in the cache, made where it is not there yet.
+
+    ``say`` is told before that takes its time.
 
     Raises
     ------
@@ -38,7 +41,7 @@ def exported_folder(folder: Path) -> Path:
     if importlib.util.find_spec("torch") is None:
         raise ModelError(f"{folder}: a model that was not exported, and this environment has no torch to do it with",
                          hint=f"Where it was trained: greffon export {folder} --out DIR; then serve DIR.")  # fmt: skip
-    print(f"exporting {folder} to serve it; once", file=sys.stderr, flush=True)
+    say(f"exporting {folder} to serve it; once")
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".making-", ignore_cleanup_errors=True) as name:

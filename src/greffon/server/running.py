@@ -57,7 +57,7 @@ def serve(
     """
     _has_extra()
     from greffon.server.keys import Keys, read_keys
-    from greffon.server.shelf import Source, read_sources
+    from greffon.server.shelf import read_sources
 
     if not 0 <= port <= 65535:
         raise OptionError(f"serve: --port must be from 0 to 65535, got {port}")
@@ -66,10 +66,7 @@ def serve(
         raise OptionError("serve: there is no model to serve", hint="greffon serve DIR, a folder of greffon export's")
     keys = read_keys(api_keys) if api_keys else Keys()
     with _listening(host, port) as listener:
-        from greffon.server.child import exported_folder
-
-        found = [Source(source.name, exported_folder(source.folder)) for source in sources]
-        _Running(found, limits or ServerLimits(), keys, listener, ready).run(host)
+        _Running(sources, limits or ServerLimits(), keys, listener, ready).run(host)
 
 
 def _has_extra() -> None:

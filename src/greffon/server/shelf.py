@@ -12,6 +12,7 @@ from typing import final
 
 from greffon.errors import GreffonError, OptionError
 from greffon.server.batching import Batcher
+from greffon.server.child import exported_folder
 from greffon.server.engines import Engine, make_engine
 from greffon.server.exported import Export, read_export
 from greffon.server.limits import ServerLimits
@@ -26,7 +27,7 @@ __all__ = ["Served", "Shelf", "Source", "read_sources"]
 @final
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A name and the export folder that is served under it."""
+    """A name and the folder that is served under it: an export, or a model that is exported first."""
 
     name: str
     folder: Path
@@ -134,7 +135,7 @@ class Shelf:
     async def _reload(self, source: Source) -> None:
         old = self._served[source.name]
         try:
-            export = await asyncio.to_thread(read_export, source.folder)
+            export = await asyncio.to_thread(self._export, source)
             if _same(export, old.export):
                 outcome = "unchanged"
             else:
@@ -154,12 +155,18 @@ class Shelf:
         for served in self._served.values():
             await served.put_away()
 
+    def _export(self, source: Source) -> Export:
+        def say(message: str) -> None:
+            self._log.write("exporting", values={"model": source.name, "message": message})
+
+        return read_export(exported_folder(source.folder, say))
+
     def _engine(self, source: Source) -> tuple[Export, Engine, float]:
         from time import perf_counter
 
         import numpy as np
 
-        export = read_export(source.folder)
+        export = self._export(source)
         engine = make_engine(export, threads=processors())
         pre = export.preprocess
         began = perf_counter()
