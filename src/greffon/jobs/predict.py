@@ -72,6 +72,7 @@ def predict(
     listener = progress or Silent()
     paths = find_images(images)
     loaded = load_model(model)
+    block = block if executor is None else 16 * block  # as its workers take seconds to begin
     for start in range(0, len(paths), block):
         part = paths[start : start + block]
         told = loaded.predict(part, progress=listener, precision=precision, views=views, executor=executor)
