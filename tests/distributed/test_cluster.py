@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -76,8 +77,9 @@ def head(address: str, processors: int = 2) -> Iterator[None]:
                 break
             time.sleep(0.2)
         yield
-    finally:
-        run.terminate()
+    finally:  # asked to go, it takes half a minute
+        for one in (*psutil.Process(run.pid).children(recursive=True), run):
+            one.kill()
         run.wait(60)
 
 
@@ -231,8 +233,6 @@ def whole(many: Path, backbone: str, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.mark.slow
 def test_a_killed_worker_costs_time_alone(many: Path, whole: dict[str, list[object]], backbone: str, tmp_path: Path) -> None:
-    import psutil
-
     run = start(many, tmp_path / "out", backbone)
     wait_for_parts(tmp_path / "out", 1)
     workers = [one for one in psutil.Process(run.pid).children(recursive=True) if "BlockWorker" in " ".join(one.cmdline())]

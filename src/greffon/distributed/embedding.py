@@ -163,7 +163,11 @@ def embed(
 
 
 def _some(source: Source, most: int = 96) -> list[Photo]:
-    """Images for the choice of an engine: some of each of some blocks, which are opened for it."""
+    """Images for the choice of an engine. Of files, all, from which the same are drawn as on one machine; of others, some of
+    each of some blocks, which are opened for it.
+    """
+    if source.local and all(block.kind == "files" for block in source.blocks):
+        return [photo for block in source.blocks for _, _, photo in items(block)]
     places = np.unique(np.linspace(0, len(source.blocks) - 1, 8).astype(int)) if source.blocks else []
     found: list[Photo] = []
     for i in places:

@@ -83,6 +83,7 @@ def predict(
     loaded = load_model(model)
     if sets:
         loaded.sets(np.zeros((0, len(loaded.classes))), sets)  # what cannot be is told before anything is read
+    block = block if executor is None else 16 * block  # as its workers take seconds to begin
     for start in range(0, len(paths), block):
         part = paths[start : start + block]
         told = loaded.predict(part, progress=listener, precision=precision, views=views, executor=executor)

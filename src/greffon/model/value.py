@@ -167,7 +167,8 @@ class Model:
         engine = self._engine(precision, listener)
         out = np.full((len(photos), len(self.classes)), np.nan)
         failed: dict[int, str] = {}
-        block = max(engine.batch, _photos_at_once(engine) // len(looks))
+        # A cluster's workers take seconds to begin, so each pass is to be a long one.
+        block = max(engine.batch, _photos_at_once(engine, 4096 if executor is None else 2**15) // len(looks))
         for start in range(0, len(photos), block):
             some = photos[start : start + block]
             known = None if digests is None else digests[start : start + block]
@@ -199,7 +200,7 @@ class Model:
         return make_engine(self.backbone, self.tap, chosen, keep=self.keep)
 
 
-def _photos_at_once(engine: Engine) -> int:
+def _photos_at_once(engine: Engine, most: int) -> int:
     """As many as have their activations in half a gigabyte: those at a low cut are large."""
     shape, dtype = engine.record
-    return max(engine.batch, min(4096, 2**29 // max(1, math.prod(shape) * np.dtype(dtype).itemsize)))
+    return max(engine.batch, min(most, 2**29 // max(1, math.prod(shape) * np.dtype(dtype).itemsize)))
