@@ -101,9 +101,9 @@ def test_labels_and_folders_are_not_looked_at(method: str, digits: Path, tmp_pat
     rng = np.random.default_rng(0)
     names = rng.permutation([path.parent.name for path in files])
     mixed, table = tmp_path / "mixed", tmp_path / "table.csv"
-    for number, (path, name) in enumerate(zip(rng.permutation(files), names, strict=True)):
+    for number, (i, name) in enumerate(zip(rng.permutation(len(files)), names, strict=True)):
         (mixed / name / "deeper").mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, mixed / name / "deeper" / f"{number}.png")
+        shutil.copy(files[i], mixed / name / "deeper" / f"{number}.png")
     table.write_text("path,label,split\n" + "".join(f"{path},{name},test\n" for path, name in zip(files, names, strict=True)))
     moved = cluster(mixed, k=4, method=method, score=True, out=tmp_path / "moved", **SMALL)
     told = cluster(table, k=4, method=method, score=True, out=tmp_path / "told", **SMALL)

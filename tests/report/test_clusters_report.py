@@ -12,7 +12,7 @@ import pytest
 
 from drawn import encode, photo
 from greffon.errors import ModelError, OptionError
-from greffon.images import decode
+from greffon.images import decode, enlarge
 from greffon.report import ClusterPhoto, cluster_sheet, clusters_report, plot_count
 from greffon.transfer.unsupervised import Count
 
@@ -77,9 +77,11 @@ def test_a_sheet_shows_the_typical_first(photos: list[ClusterPhoto], tmp_path: P
     assert abs(sheet.shape[0] - (34 + 2 * (26 + 118))) <= 1
     first, last = sheet[60:172, 3:115].astype(int), sheet[60 + 118 + 26 : 60 + 118 + 26 + 112, 3:115].astype(int)
     for patch, one in ((first, mine[0]), (last, mine[-1])):
-        picture = decode(one.path.read_bytes()).astype(int)
-        inked = patch[np.ptp(patch, axis=(1, 2)) > 20]  # the rows that it covers
-        assert abs(inked.mean() - picture.mean()) < 25
+        picture = decode(one.path.read_bytes())
+        height, width = (round(side * 112 / max(picture.shape[:2])) for side in picture.shape[:2])
+        top, left = (112 - height) // 2, (112 - width) // 2
+        shown = patch[top : top + height, left : left + width]
+        assert np.abs(shown - enlarge(picture, height, width)).mean() < 25
     cluster_sheet(tmp_path / "one.png", 3, mine[:1])
     cluster_sheet(tmp_path / "none.png", -1, mine[:30], typical=4)
     with pytest.raises(OptionError, match="cannot be written"):

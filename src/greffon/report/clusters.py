@@ -189,6 +189,7 @@ def plot_count(count: Count, path: Path, *, title: str = "How many clusters") ->
             axes.plot(choice, values[place], "o", markersize=12, markerfacecolor="none", markeredgecolor=colour, linestyle="none")
             axes.axvline(count.k, color=GREY, linestyle="--", linewidth=1.2)
             axes.set_ylabel(name)
+            axes.margins(y=0.14)
             axes.set_title(f"{name} would take {choice}", fontsize=9, loc="left", color=INK)
         grid[-1].set_xlabel("number of clusters k")
         grid[-1].set_xticks(count.ks[:: 1 + len(count.ks) // 24])

@@ -117,7 +117,7 @@ def test_no_method_has_a_place_for_labels() -> None:
     methods = [one for one in vars(package).values() if inspect.isclass(one) and hasattr(one, "cluster")]
     assert {type(one) for one in METHODS.values()} | {ClusterMethod} == set(methods)
     for one in methods:
-        hints = typing.get_type_hints(one.cluster)
+        hints = typing.get_type_hints(vars(one)["cluster"])
         assert hints == {"photos": Unlabelled, "k": int, "seed": int, "return": Partition}, one
     assert [one.name for one in fields(Unlabelled)] == ["features"]
     files = {inspect.getfile(one) for one in (*methods, package.Clustering, package.Count, package.Look)}
@@ -134,7 +134,7 @@ def test_k_means_ends_no_worse_than_scikit_learn() -> None:
         return float(sum(np.linalg.norm(x[labels == c].sum(0)) for c in np.unique(labels)))
 
     ours = fit(SphericalKMeans(restarts=20).cluster(Unlabelled(x), 5, 0).labels)
-    theirs = fit(np.asarray(KMeans(5, n_init=20, random_state=0).fit(x).labels_))
+    theirs = fit(np.asarray(KMeans(5, n_init=20, random_state=0).fit(x).labels_))  # type: ignore[arg-type]
     assert ours >= theirs * 0.998
 
 
@@ -262,7 +262,7 @@ def test_the_margin_is_the_silhouette_of_centres() -> None:
         own, other = away[labels[i]], min(away[c] for c in range(4) if c != labels[i])
         np.testing.assert_allclose(margin(moved, labels)[i], max(0, (other - own) / max(own, other)), atol=1e-5)
     wanted = silhouette_samples(moved, labels, metric="cosine")
-    assert np.corrcoef(margin(moved, labels), wanted)[0, 1] > 0.8
+    assert np.corrcoef(margin(moved, labels), np.asarray(wanted))[0, 1] > 0.8
     np.testing.assert_array_equal(margin(moved, np.zeros(8, np.int64)), 1)
 
 

@@ -85,7 +85,9 @@ def _from_json(file: Path, text: str) -> Names:
         raise DataError(f"--names {file}: is nested too deeply", hint=_HOW) from error
     if not isinstance(values, dict):
         raise DataError(f"--names {file}: expected an object with \"names\", got a {type(values).__name__}", hint=_HOW)
-    names, photos, clustering = values.get("names"), values.get("photos", {}), values.get("clustering", "")
+    names: Any = values.get("names")
+    photos: Any = values.get("photos", {})
+    clustering: Any = values.get("clustering", "")
     for part in (names, photos):
         if not isinstance(part, dict) or not all(isinstance(name, str) for name in part.values()):
             raise DataError(f"--names {file}: \"names\" must give clusters names, and \"photos\" paths", hint=_HOW)

@@ -20,6 +20,9 @@ __all__ = ["Start", "clusters_by_consensus"]
 #: Of more photos than so many, or a hundred for each cluster if that is more, as many are drawn to learn from.
 _MANY = 5000
 
+#: Starts of k-means on each look: of few photos, and of many.
+_TRIES = (4, 2)
+
 
 @final
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +57,7 @@ def clusters_by_consensus(
     """
     n = len(looks[0])
     some = drawn(n, max(_MANY, 100 * k), seed)
-    tries = 4 if n <= _MANY else 2
+    tries = _TRIES[n > _MANY]
     progress.begin("Clustering", len(looks) * (tries + 2))
     rng = np.random.default_rng(seed)
     starts: list[Start] = []

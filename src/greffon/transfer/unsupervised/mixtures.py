@@ -116,22 +116,28 @@ def mixed_from(
         At most so many.
     """
     learned = x if some is None else x[some]
-    n, d = learned.shape
     total = learned.T @ learned
-    belief = np.eye(k)[start]
+    belief, likelihood = np.eye(k)[start], -np.inf
+    shape = _shape_of(learned, belief, total, shrinkage)
     for _ in range(rounds):
-        mass = belief.sum(0) + 1e-9
-        means = (belief.T @ learned) / mass[:, None]
-        within = (total - (means.T * mass) @ means) / n
-        # A floor for photos that are the same: their covariance is nothing but rounding.
-        unit = max(float(np.trace(within)) / d, 1e-6)
-        within = (1 - shrinkage) * within + (shrinkage * unit + 1e-9) * np.eye(d)
-        before, (belief, likelihood) = belief, _expected(learned, means, within, _shares(mass))
+        before, (belief, likelihood) = belief, _expected(learned, *shape)
         if np.abs(belief - before).max() < 1e-4:
             break
-    if some is None:
-        return Fitted(belief, likelihood)
-    return Fitted(_expected(x, means, within, _shares(mass))[0], likelihood)
+        shape = _shape_of(learned, belief, total, shrinkage)
+    return Fitted(belief if some is None else _expected(x, *shape)[0], likelihood)
+
+
+def _shape_of(
+    x: np.ndarray, belief: np.ndarray, total: np.ndarray, shrinkage: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Means, (k, d), the common covariance, (d, d), and proportions, (k,), that are likeliest. ``total``: x.T @ x, (d, d)."""
+    n, d = x.shape
+    mass = belief.sum(0) + 1e-9
+    means = (belief.T @ x) / mass[:, None]
+    within = (total - (means.T * mass) @ means) / n
+    # A floor for photos that are the same: their covariance is nothing but rounding.
+    unit = max(float(np.trace(within)) / d, 1e-6)
+    return means, (1 - shrinkage) * within + (shrinkage * unit + 1e-9) * np.eye(d), _shares(mass)
 
 
 def _shares(mass: np.ndarray) -> np.ndarray:

@@ -90,7 +90,7 @@ def left_vectors(table: sparse.csr_array, k: int) -> np.ndarray:
     """
     mass = np.asarray(table.sum(0)).ravel()
     scaled = table @ sparse.diags_array(np.where(mass > 0, 1 / np.sqrt(np.where(mass > 0, mass, 1)), 0.0))
-    gram = (scaled.T @ scaled).toarray()
+    gram = sparse.csr_array(scaled.T @ scaled).toarray()
     values, vectors = np.linalg.eigh(gram)
     kept = np.flatnonzero(values > 1e-9 * max(float(values[-1]), 1e-300))[::-1][:k]
     return scaled @ (vectors[:, kept] / np.sqrt(values[kept]))
@@ -109,7 +109,7 @@ def _of_all(x: np.ndarray, k: int, neighbours: int, seed: int) -> np.ndarray:
     start = np.random.default_rng(seed).normal(size=len(x))
     # Of I + S all eigenvalues are at least 0, and the largest are those of S.
     shifted = normal + sparse.eye_array(len(x))
-    values, vectors = eigsh(shifted, k, which="LA", v0=start, tol=1e-6, maxiter=20 * len(x))
+    values, vectors = eigsh(shifted, k, which="LA", v0=start, tol=1e-6, maxiter=20 * len(x))  # type: ignore[arg-type]
     return vectors[:, np.argsort(-values, kind="stable")]
 
 
