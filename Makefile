@@ -76,6 +76,7 @@ SIDE := $(BIN)/python benchmarks/side_by_side.py
 	bench-adaptation bench-adaptation-speed bench-cluster bench-search
 .PHONY: bench-pass bench-memory bench-accuracy bench-finetune bench-table bench-gain bench-label \
 	bench-audit bench-adaptation bench-adaptation-speed
+	bench-adaptation bench-adaptation-speed bench-pretraining
 
 bench-pass: $(READY) ## the frozen pass against the bare network
 	@$(BIN)/python benchmarks/frozen_pass.py $(DATA)/trash --images 2000
@@ -137,6 +138,10 @@ PAIRS := $(PHOTO):$(ART) $(ART):$(PHOTO) $(DIGITS)/mnist:$(DIGITS)/mnist_m $(DIG
 bench-adaptation: $(READY) $(SKADA)/.installed ## adaptation to a domain without labels: all methods, and beside skada
 	@$(BIN)/python benchmarks/adaptation.py $(PAIRS) --processes $(WORKERS)
 	@$(BIN)/python benchmarks/adaptation_peers.py $(PHOTO):$(ART) $(ART):$(PHOTO) $(DIGITS)/mnist:$(DIGITS)/optdigits
+
+bench-pretraining: $(READY) ## self-supervised training above the cut: a linear probe before and after
+	@$(BIN)/python benchmarks/pretraining.py $(ART) --size 112 --precision bfloat16 --name pretraining_art
+	@$(BIN)/python benchmarks/pretraining.py $(DATA)/flowers --size 112 --precision bfloat16 --repeats 1 --name pretraining_flowers
 
 bench-adaptation-speed: $(READY) $(SKADA)/.installed ## adaptation above the cut against a loop that runs the frozen part in every epoch; hours
 	@$(BIN)/python benchmarks/adaptation_speed.py $(PHOTO):$(ART)

@@ -6,8 +6,8 @@
 ``greffon pretrain`` sees all photos and no label. Then, as for any backbone, the whole network runs over the photos once, and
 in repeated cross-validation a logistic head is fitted on the mean of the last stage, its strength chosen by cross-validation
 within the training folds; with ``--joined`` also what ``greffon train`` chooses among its own representations, which may read
-all stages. The difference is paired: the same folds, and the interval is that of Nadeau and Bengio for repeated
-cross-validation. Labels score, and do nothing else.
+all stages. The difference is paired: the same folds, with the interval of Nadeau and Bengio for repeated
+cross-validation, and that of Tango over the photos of the first repeat. Labels score, and do nothing else.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from greffon.backbones import Backbone
 from greffon.datasets import Dataset, Scan, folds, read_dataset, scan
 from greffon.heads import Representation
 from greffon.jobs.pretrain import Pretraining, pretrain
-from greffon.metrics import wilson_interval
+from greffon.metrics import paired_difference, wilson_interval
 from greffon.model import load_any_backbone
 from greffon.progress import Silent
 from greffon.transfer.inductive import CANDIDATES, fit_probe
@@ -60,19 +60,24 @@ def probe_folds(
 
 
 def told_difference(after: np.ndarray, before: np.ndarray) -> dict[str, Any]:
-    """Points gained, with the interval: of two results of ``probe_folds`` on the same folds."""
+    """Points gained: of two results of ``probe_folds`` on the same folds.
+
+    Two intervals: of Nadeau and Bengio over all folds, and of Tango over the photos of the first repeat.
+    """
     part, repeats = after[1], len(after[0])
     count = int(part.max()) + 1
     gains = [
         float((after[0][r] - before[0][r])[part[r] == number].mean()) for r in range(repeats) for number in range(count)
     ]
     low, high = corrected_interval(np.array(gains), 1 / (count - 1))
+    _, by_photo = paired_difference(after[0][0], before[0][0])
     return {
         "accuracy": round(100 * float(after[0].mean()), 2),
         "before": round(100 * float(before[0].mean()), 2),
         "before_interval": [round(100 * end, 2) for end in wilson_interval(int(before[0][0].sum()), before.shape[2])],
         "gain_points": round(100 * float(np.mean(gains)), 2),
         "gain_interval": [round(100 * low, 2), round(100 * high, 2)],
+        "gain_interval_by_photo": [round(100 * end, 2) for end in by_photo],
     }
 
 

@@ -20,7 +20,7 @@ from greffon.jobs.pretrain.wishes import PLAN_FILE, Plan, Pretraining, read_plan
 from greffon.model import load_any_backbone, save_network, write_json
 from greffon.progress import Progress, Silent
 from greffon.report import check_folder_is_free, check_results_folder, pretraining_report
-from greffon.training import Recipe, Trained
+from greffon.training import Grown, Recipe, Trained
 from greffon.transfer.inductive import Frozen, Layout, frozen_part, time_training, tuned_backbone
 from greffon.transfer.unsupervised import LEAST_IMAGES, features_above, pretrain_above, ready_to_pretrain
 
@@ -37,6 +37,7 @@ class _Ground:
 
     looked: Scan
     images: np.ndarray
+    grown: Grown
     frozen: Frozen
     engine: Engine
     plan: Plan
@@ -97,10 +98,9 @@ def pretrain(
         listener.warn(f"set aside: {looked.dataset.paths[place]}: {reason}")
     checkpoint = folder / _CHECKPOINT
     _begin_folder(folder, ground.plan, checkpoint, resume, listener)
-    grown = ready_to_pretrain(network, cut, ground.frozen.source, ground.images)
     began = time.perf_counter()
     trained = pretrain_above(
-        grown,
+        ground.grown,
         ground.frozen.source,
         ground.images,
         wanted.chosen,
@@ -111,7 +111,7 @@ def pretrain(
         resume=resume,
     )
     gained, why = _verdict(trained)
-    tuned = tuned_backbone(network, cut, grown, labels=False) if gained else network
+    tuned = tuned_backbone(network, cut, ground.grown, labels=False) if gained else network
     result = PretrainResult(
         folder=folder,
         network=tuned,
@@ -195,14 +195,16 @@ def _pass(
     looks = views(wanted.policy, layout.views, seed)
     frozen = frozen_part(network, engine, layout, looks, dataset, looked.digests, store=store, progress=listener)
     images = np.array([i for i in range(len(dataset)) if i not in frozen.failed], np.int64)
+    grown = ready_to_pretrain(network, cut, frozen.source, images)
     if earlier is not None:
         before = earlier.recipe
         recipe = replace(recipe, winograd=before.winograd, precision=before.precision)
         epochs = earlier.epochs if wanted.minutes else recipe.epochs
     else:
-        epochs = _epochs_in(network, cut, len(images), frozen, recipe, wanted.minutes, time.perf_counter() - started, listener)
+        spent = time.perf_counter() - started
+        epochs = _epochs_in(network, cut, grown, len(images), recipe, wanted.minutes, spent, listener)
     plan = Plan(layout, choice, epochs, replace(recipe, epochs=epochs))
-    return _Ground(looked, images, frozen, engine, plan, tuple(looks))
+    return _Ground(looked, images, grown, frozen, engine, plan, tuple(looks))
 
 
 def _must_be_the_same(layout: Layout, earlier: Plan | None) -> None:
@@ -212,12 +214,11 @@ def _must_be_the_same(layout: Layout, earlier: Plan | None) -> None:
 
 
 def _epochs_in(
-    network: Backbone, cut: str, images: int, frozen: Frozen, recipe: Recipe, minutes: float, spent: float, listener: Progress
+    network: Backbone, cut: str, grown: Grown, images: int, recipe: Recipe, minutes: float, spent: float, listener: Progress
 ) -> int:
     """As many epochs as fit into what is left of the minutes, at the speed of one step: one at the least."""
-    if not minutes or images < LEAST_IMAGES:
+    if not minutes:
         return recipe.epochs
-    grown = ready_to_pretrain(network, cut, frozen.source, np.arange(len(frozen.failed) + images)[:LEAST_IMAGES])
     speed = time_training(grown, network, cut, recipe)
     adds = sum(row.multiply_adds for row in describe_plan(network.plan).stages[network.position(cut) :])
     # Two views forwards and backwards, three passes each; and two views looked at, of 2,000 images at most.
