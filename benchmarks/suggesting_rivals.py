@@ -8,6 +8,7 @@ which ProbCover asks for and ``greffon suggest`` does not know.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -26,10 +27,8 @@ def random(x: np.ndarray, chosen: np.ndarray, y: np.ndarray, budget: int, seed: 
 
 def typi_clust(x: np.ndarray, chosen: np.ndarray, y: np.ndarray, budget: int, seed: int, classes: int) -> np.ndarray:
     """Hacohen, Dekel and Weinshall (2022), arXiv:2202.02794, algorithm 1: of the largest clusters without a label the most typical."""
-    from sklearn.cluster import KMeans
-
     count = min(len(chosen) + budget, 500)
-    cluster = KMeans(count, n_init=1, random_state=seed).fit(x).labels_
+    cluster, _ = _k_means(x, count, seed)
     taken, found = set(chosen.tolist()), []
     sizes = np.bincount(cluster, minlength=count)
     labelled = np.bincount(cluster[chosen], minlength=count) if len(chosen) else np.zeros(count, np.int64)
@@ -60,10 +59,8 @@ def _typicality(own: np.ndarray, neighbours: int = 20) -> np.ndarray:
 
 def prob_cover(x: np.ndarray, chosen: np.ndarray, y: np.ndarray, budget: int, seed: int, classes: int) -> np.ndarray:
     """Yehuda, Dekel, Hacohen and Weinshall (2022), arXiv:2205.11320: greedy cover by balls that are 95 % pure in k-means' clusters."""
-    from sklearn.cluster import KMeans
-
     unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
-    cluster = KMeans(classes, n_init=1, random_state=seed).fit(unit).labels_
+    cluster, _ = _k_means(unit, classes, seed)
     distances = np.sqrt(_squares(unit, unit))
     other = np.where(cluster[:, None] != cluster[None], distances, np.inf).min(1)
     radius = max(float(np.quantile(other, 0.05)), 1e-6)
@@ -125,8 +122,6 @@ def badge(x: np.ndarray, chosen: np.ndarray, y: np.ndarray, budget: int, seed: i
 
 def drop_query(x: np.ndarray, chosen: np.ndarray, y: np.ndarray, budget: int, seed: int, classes: int) -> np.ndarray:
     """Gupte et al. (2024), arXiv:2401.14555: where half of three heads' answers change under dropout of the features, clustered."""
-    from sklearn.cluster import KMeans
-
     rng = np.random.default_rng(seed)
     open_ = np.setdiff1d(np.arange(len(x)), chosen)
     if len(np.unique(y)) >= 2:
@@ -135,10 +130,19 @@ def drop_query(x: np.ndarray, chosen: np.ndarray, y: np.ndarray, budget: int, se
         changes = sum((head.scores(x[open_] * (rng.random(x[open_].shape) > 0.75) / 0.25).argmax(1) != plain).astype(int) for _ in range(3))
         unsure = open_[np.asarray(changes) > 1]
         open_ = unsure if len(unsure) >= budget else open_
-    means = KMeans(budget, n_init=1, random_state=seed).fit(x[open_])
-    distances = means.transform(x[open_])
-    found = [int(open_[own[np.argmin(distances[own, c])]]) for c in range(budget) if len(own := np.flatnonzero(means.labels_ == c))]
+    cluster, centres = _k_means(x[open_], budget, seed)
+    far = _squares(x[open_], centres)
+    found = [int(open_[own[np.argmin(far[own, c])]]) for c in range(budget) if len(own := np.flatnonzero(cluster == c))]
     return np.array(found, np.int64)
+
+
+def _k_means(x: np.ndarray, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """scikit-learn's, begun once: the cluster of each image, (n,), and the centres, (k, d)."""
+    from sklearn.cluster import KMeans
+
+    fitted: Any = KMeans
+    found = fitted(k, n_init=1, random_state=seed).fit(x)
+    return found.labels_, found.cluster_centers_
 
 
 def _told(x: np.ndarray, chosen: np.ndarray, y: np.ndarray, classes: int) -> np.ndarray | None:

@@ -69,7 +69,7 @@ def filled(table: Path, to: Path, count: int = 1000) -> Path:
     """What a person makes of ``suggestions.csv``: the first labels filled in, the others left empty."""
     known = rows(table)
     with to.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, ("path", "label", "rank", "why"))
+        writer = csv.DictWriter(stream, list(known[0]))
         writer.writeheader()
         writer.writerows(row | {"label": truth(row["path"]) if i < count else ""} for i, row in enumerate(known))
     return to

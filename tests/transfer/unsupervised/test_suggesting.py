@@ -129,6 +129,17 @@ def test_what_the_head_cannot_tell_apart_comes_first() -> None:
         assert one.doubt == pytest.approx(1 - abs(probabilities[0] - probabilities[1]), abs=2e-3)
 
 
+def test_doubt_outweighs_a_heap_that_is_little_larger() -> None:
+    # The same heap twice, and one image more where the head is sure.
+    heap = 0.2 * np.random.default_rng(0).normal(size=(10, 2))
+    sure, torn = np.array([-8.0, 6.0]), np.array([0.0, 6.0])
+    x = np.concatenate([sure + heap, [sure + heap.mean(0)], torn + heap]).astype(np.float32)
+    known = np.array([[-4, 0], [-4, 0.1], [4, 0], [4, 0.1]], np.float32)
+    plain = suggest_images(pool(x), 1, given=given(known, [0, 0, 0, 0], 2), progress=Silent())
+    told = suggest_images(pool(x), 1, given=given(known, [0, 0, 1, 1], 2), progress=Silent())
+    assert plain[0].position < 11 <= told[0].position
+
+
 def test_copies_are_suggested_once_and_not_where_one_is_labelled() -> None:
     x, _ = heaps((12, 12))
     twice = np.concatenate([x, x + np.float32(0.001)])
