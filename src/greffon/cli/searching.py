@@ -11,7 +11,7 @@ import typer
 from greffon.cli.options import BackboneOption, JsonOption, PrecisionOption, QuietOption, SizeOption, WeightsOption
 from greffon.cli.terminal import listener
 
-__all__ = ["duplicates", "index", "map_photos", "outliers", "search"]
+__all__ = ["IndexArgument", "PhotosArgument", "duplicates", "index", "map_photos", "outliers", "search"]
 
 PhotosArgument = Annotated[Path, typer.Argument(help="Photos: a folder, however deep, or a table. Labels are not read.")]
 IndexArgument = Annotated[Path, typer.Argument(help="A folder that greffon index made.")]

@@ -114,9 +114,9 @@ def _tsne(x: np.ndarray, start: np.ndarray, seed: int, steps: int) -> FlatMap:
 
 
 def _umap(x: np.ndarray, seed: int) -> FlatMap:
-    from umap import UMAP
-
-    with warnings.catch_warnings():  # that a seed means one thread
+    with warnings.catch_warnings():  # that TensorFlow is absent, and that a seed means one thread
         warnings.simplefilter("ignore")
+        from umap import UMAP
+
         points = UMAP(n_neighbors=min(15, len(x) - 1), min_dist=0.1, random_state=seed, n_jobs=1).fit_transform(x)
     return FlatMap(np.asarray(points, np.float64), "UMAP", float("nan"))
