@@ -54,6 +54,7 @@ def test_another_class_beyond_the_tolerance_fails_though_every_probability_is_ne
     assert found.largest <= found.tolerance
     assert not found.passed
     assert found.other[0].model == "a"
+    assert found.undecided == ()
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
