@@ -54,6 +54,7 @@ def page(browser: Any, server: Running) -> Iterator[Any]:
     one.on("console", lambda message: faults.append(message.text) if message.type == "error" and "429" not in message.text else None)
     one.on("request", lambda request: asked.append(request.url))
     one.goto(server.url)
+    playwright.expect(one.locator("#classes")).not_to_be_empty(timeout=15_000)
     yield one
     context.close()
     assert [fault for fault in faults if "422" not in fault and "401" not in fault] == []
