@@ -135,7 +135,7 @@ def streamed_centres(chunks: Chunks, k: int, *, seed: int = 0, passes: int = 3) 
     """
     from sklearn.cluster import MiniBatchKMeans
 
-    model = MiniBatchKMeans(k, random_state=seed, n_init=3)
+    model = MiniBatchKMeans(k, random_state=seed, n_init=3)  # type: ignore[arg-type]  # a number, or "auto"
     for _ in range(passes):
         for x, _ in chunks():
             if len(x) < k and not hasattr(model, "cluster_centers_"):
