@@ -304,8 +304,14 @@ def test_bad_input_is_one_message(base: Path, photos: Path, tmp_path: Path) -> N
         with pytest.raises(kind, match=words):
             run(data, tmp_path / f"out{number}", base, **more)
         assert not (tmp_path / f"out{number}" / "model.json").exists()
-    for wrong, words in (({"method": "swav"}, "--method must be auto or one of simclr"), ({"views": 1}, "--views must be from 2"),
-                         ({"policy": "wild"}, "--policy"), ({"keep": "int4"}, "--keep"), ({"minutes": -1.0}, "--minutes")):  # fmt: skip
+    wishes: list[tuple[dict[str, Any], str]] = [
+        ({"method": "swav"}, "--method must be auto or one of simclr"),
+        ({"views": 1}, "--views must be from 2"),
+        ({"policy": "wild"}, "--policy"),
+        ({"keep": "int4"}, "--keep"),
+        ({"minutes": -1.0}, "--minutes"),
+    ]
+    for wrong, words in wishes:
         with pytest.raises(OptionError, match=words):
             Pretraining(**wrong)
     (tmp_path / "taken").mkdir()

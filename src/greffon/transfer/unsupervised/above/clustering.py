@@ -93,4 +93,4 @@ def cluster_labels(features: np.ndarray, clusters: int, components: int, seed: i
     x = PCA(max(1, min(components, d, n - 1)), whiten=True, svd_solver="full").fit_transform(features.astype(np.float64))
     x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
     k = max(2, min(clusters, n // 5))
-    return KMeans(k, n_init=1, random_state=seed).fit(x).labels_.astype(np.int64)
+    return np.asarray(KMeans(k, n_init=1, random_state=seed).fit_predict(x), np.int64)  # type: ignore[arg-type]  # 1 is allowed
