@@ -174,7 +174,7 @@ def test_the_camera(page: Any) -> None:
 def test_the_keyboard_reaches_everything(page: Any, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(encode(PHOTO))
     choosers: list[Any] = []
-    page.on("filechooser", choosers.append)  # from the beginning: the browser is told of it in its own time
+    page.on("filechooser", lambda one: choosers.append(one))  # from the beginning: the browser is told of it in its own time
     seen = []
     for _ in range(4):
         page.keyboard.press("Tab")
