@@ -20,6 +20,8 @@ playwright: Any = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 
+playwright.expect.set_options(timeout=15_000)
+
 PHOTO = photo(1, 60, 90)
 
 
@@ -171,15 +173,20 @@ def test_the_camera(page: Any) -> None:
 
 def test_the_keyboard_reaches_everything(page: Any, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(encode(PHOTO))
+    choosers: list[Any] = []
+    page.on("filechooser", lambda one: choosers.append(one))  # from the beginning: the browser is told of it in its own time
     seen = []
     for _ in range(4):
         page.keyboard.press("Tab")
         seen.append(page.evaluate("document.activeElement.id"))
     assert seen == ["model", "language", "choose", "camera"]
     page.focus("#choose")
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
-    chooser.value.set_files(str(tmp_path / "a.png"))
+    page.keyboard.press("Enter")
+    for _ in range(300):
+        if choosers:
+            break
+        page.wait_for_timeout(50)
+    choosers[0].set_files(str(tmp_path / "a.png"))
     verdict(page)
     playwright.expect(page.locator(".card")).to_be_focused()
     page.keyboard.press("Tab")
