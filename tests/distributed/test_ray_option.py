@@ -75,10 +75,11 @@ def free_port() -> int:
         ("nonsense", "is no address"),
         ("host:99999999", "is no address"),
         ("ray://head:10001", "client protocol"),
-        (f"127.0.0.1:{free_port()}", "no Ray cluster answers"),
+        ("127.0.0.1:{}", "no Ray cluster answers"),
     ],
 )
 def test_an_address_that_does_not_answer(address: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = address.format(free_port())
     pytest.importorskip("ray")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(OptionError, match=f"--ray {address}: .*{told}"), connected(address):

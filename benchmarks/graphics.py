@@ -1,6 +1,6 @@
 """A graphics processor: the frozen pass, and an epoch above the cut against a loop that runs the frozen part every time.
 
-    python benchmarks/cuda.py [--images 2000]
+    python benchmarks/graphics.py [--images 2000]
 
 VGG16 at 224 pixels with drawn weights (its speed does not depend on their values) on drawn photos of 500 x 375 pixels in
 JPEG files. The plain loop is as people write it, at the same precision and layout: frozen blocks under no_grad, block5
@@ -142,7 +142,7 @@ def main() -> None:
         "plain_loop_from_gpu_memory_images_per_second": round(n / theirs, 1),
         "ratio_epoch_from_gpu_memory": round(theirs / ours, 2),
     }
-    record("cuda", figures, notes="drawn weights and photos; a ratio above 1 says that greffon took less time")
+    record("graphics", figures, notes="drawn weights and photos; a ratio above 1 says that greffon took less time")
 
 
 if __name__ == "__main__":
