@@ -160,7 +160,15 @@ def wait(port: int, seconds: float = 120) -> None:
 def memory_of(process: int) -> float:
     """MiB that a process holds."""
     text = Path(f"/proc/{process}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+)", text)[1]) / 1024  # type: ignore[index]
+    return _number(r"VmRSS:\s+(\d+)", text) / 1024
+
+
+def _number(pattern: str, text: str) -> float:
+    """The number that a pattern's group stands for."""
+    found = re.search(pattern, text, re.M)
+    if found is None:
+        raise SystemExit(f"there is no {pattern} in what the server tells")
+    return float(found[1])
 
 
 def bare(export: Path, batch: int, seconds: float) -> float:
@@ -199,7 +207,7 @@ def batch_sizes(port: int) -> float:
     connection.request("GET", "/metrics")
     text = connection.getresponse().read().decode()
     connection.close()
-    total, count = (float(re.search(rf"^greffon_batch_images_{what}{{.*}} (\S+)$", text, re.M)[1]) for what in ("sum", "count"))  # type: ignore[index]
+    total, count = (_number(rf"^greffon_batch_images_{what}{{.*}} (\S+)$", text) for what in ("sum", "count"))
     return round(total / count, 2)
 
 

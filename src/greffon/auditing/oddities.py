@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -38,12 +39,12 @@ def is_grey(facts: Facts) -> bool:
     return bool((colour.max(1) - colour.min(1)).max() <= 3)
 
 
-def unreadable_findings(contents: Contents, failed: Sequence[tuple[object, str]]) -> Iterator[Finding]:
+def unreadable_findings(contents: Contents, failed: Sequence[tuple[Path, str]]) -> Iterator[Finding]:
     """A finding for every file that cannot be read; ``failed`` are those that only the network could not, with the reason."""
     dataset = contents.dataset
     label = {path: dataset.classes[int(i)] if i >= 0 else "" for path, i in zip(dataset.paths, dataset.labels, strict=True)}
     for path, reason in (*contents.scan.unreadable, *failed):
-        yield Finding("unreadable", path, label.get(path, ""), "", 1.0, reason, exclude=path in label)  # type: ignore[arg-type]
+        yield Finding("unreadable", path, label.get(path, ""), "", 1.0, reason, exclude=path in label)
 
 
 def size_findings(contents: Contents) -> Iterator[Finding]:
