@@ -152,10 +152,10 @@ def _put(folder: str, name: str, data: Any) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(part, f"{path}/{name}")  # noqa: PTH105
+            os.replace(part, f"{path}/{name}")  # noqa: PTH105  # as above
         except OSError:
             with contextlib.suppress(OSError):
-                os.unlink(part)  # noqa: PTH108
+                os.unlink(part)  # noqa: PTH108  # as above
             raise
     except (pa.ArrowException, OSError) as error:
         raise OptionError(f"--out {folder}: cannot be written ({_first(error)})") from error

@@ -150,7 +150,7 @@ def _labels(photos: Path | str) -> dict[str, str]:
 
 
 def _scored(rows: Sequence[ClusteredPhoto], truth: Mapping[str, str]) -> dict[str, Any]:
-    own = [truth.get(os.path.abspath(one.path), "") for one in rows]  # noqa: PTH100
+    own = [truth.get(os.path.abspath(one.path), "") for one in rows]  # noqa: PTH100  # links stay links
     number = {name: i for i, name in enumerate(sorted(set(own) - {""}))}
     labels = np.array([number.get(name, -1) for name in own], np.int64)
     told = score_of(labels, np.array([one.cluster for one in rows], np.int64))

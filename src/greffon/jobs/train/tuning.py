@@ -171,8 +171,8 @@ def tune(
 def _representation(pool: str, stages: str, norm: str) -> Representation:
     representation = Representation(
         "last" if stages == "auto" else stages,  # type: ignore[arg-type]  # it checks its values itself
-        "mean" if pool == "auto" else pool,  # type: ignore[arg-type]
-        "standard" if norm == "auto" else norm,  # type: ignore[arg-type]
+        "mean" if pool == "auto" else pool,  # type: ignore[arg-type]  # as above
+        "standard" if norm == "auto" else norm,  # type: ignore[arg-type]  # as above
     )
     check_trainable(representation)
     return representation

@@ -180,7 +180,8 @@ class DensityClusters:
         for size in self.sizes:
             if size > max(len(some) // 2, 2):
                 break
-            model = HDBSCAN(min_cluster_size=size, min_samples=min(5, size), copy=True).fit(x[some])  # type: ignore[arg-type]
+            model = HDBSCAN(min_cluster_size=size, min_samples=min(5, size), copy=True)  # type: ignore[arg-type]  # the stubs: str
+            model.fit(x[some])
             found = np.asarray(model.labels_, np.int64)
             key = (abs(int(found.max(initial=-1)) + 1 - k), int((found < 0).sum()))
             if best is None or key < best[0]:

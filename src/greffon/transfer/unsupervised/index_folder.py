@@ -107,7 +107,7 @@ def photo_index(
     """Put together what ``embed_photos`` and ``build_index`` gave, in the order of the latter."""
     root = Path(os.path.abspath(photos.root))  # noqa: PTH100  # links stay links
     base = root if root.is_dir() else root.parent
-    absolute = [Path(os.path.abspath(photos.paths[i])) for i in order]  # noqa: PTH100
+    absolute = [Path(os.path.abspath(photos.paths[i])) for i in order]  # noqa: PTH100  # as above
     names = tuple(str(path.relative_to(base) if path.is_relative_to(base) else path) for path in absolute)
     origin = Origin(backbone, size, network.name, network.fingerprint, network.preprocess.to_dict(), photos.precision)
     return PhotoIndex(origin, base, names, photos.digests[order], photos.pictures.take(order), vectors)

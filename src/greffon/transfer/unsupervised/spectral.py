@@ -109,7 +109,7 @@ def _of_all(x: np.ndarray, k: int, neighbours: int, seed: int) -> np.ndarray:
     start = np.random.default_rng(seed).normal(size=len(x))
     # Of I + S all eigenvalues are at least 0, and the largest are those of S.
     shifted = normal + sparse.eye_array(len(x))
-    values, vectors = eigsh(shifted, k, which="LA", v0=start, tol=1e-6, maxiter=20 * len(x))  # type: ignore[arg-type]
+    values, vectors = eigsh(shifted, k, which="LA", v0=start, tol=1e-6, maxiter=20 * len(x))  # type: ignore[arg-type]  # the stubs: a whole tol
     return vectors[:, np.argsort(-values, kind="stable")]
 
 
