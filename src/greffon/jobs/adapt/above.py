@@ -17,7 +17,8 @@ from greffon.errors import DataError, OptionError
 from greffon.heads import LinearHead, Normaliser, Representation
 from greffon.images import POLICIES, View, views
 from greffon.jobs.adapt.outcome import Outcome, Task
-from greffon.model import Model, feature_widths, upper_pooled, write_json
+from greffon.jobs.adapt.plan import CHECKPOINT_FILE, earlier_choices, write_plan
+from greffon.model import Model, feature_widths, upper_pooled
 from greffon.training import Grown, Recipe, Samples, Trained, chosen_training
 from greffon.transfer.inductive import (
     Frozen,
@@ -32,12 +33,7 @@ from greffon.transfer.inductive import (
 )
 from greffon.transfer.transductive import adapt_above, temperature_for
 
-__all__ = ["CHECKPOINT_FILE", "PLAN_FILE", "Above", "adapt_stages"]
-
-#: Its name in the folder of the result; it is gone once the model is there.
-CHECKPOINT_FILE = "checkpoint.safetensors"
-#: Likewise: what the clock has decided.
-PLAN_FILE = "adapt_plan.json"
+__all__ = ["Above", "adapt_stages"]
 
 
 @final
@@ -120,7 +116,7 @@ def adapt_stages(task: Task, wishes: Above, base: Model | None, *, resume: bool)
     layout = Layout(cut, wishes.views, wishes.keep)
     labels = task.pair.source.dataset.labels if task.pair.source is not None else np.zeros(0, np.int64)
     recipe = wishes.settled(labels, task.seed)
-    earlier = _earlier_choices(task, layout, resume)
+    earlier = earlier_choices(task, layout, resume)
     ground = _pass(task, layout, wishes, earlier[0])
     classes = base.classes if base is not None else _source(task).classes
     pace = earlier[1] or _pace(task, cut, ground, recipe)
@@ -128,7 +124,7 @@ def adapt_stages(task: Task, wishes: Above, base: Model | None, *, resume: bool)
     recipe = replace(recipe, precision="bfloat16" if low else "float32", winograd=recipe.winograd and not low)
     start, grown, first = _start(task, ground, layout, base, recipe, len(classes))
     checkpoint = task.folder / CHECKPOINT_FILE
-    _write_plan(task, layout, (ground.plan, pace), checkpoint, resume)
+    write_plan(task, layout, (ground.plan, pace), checkpoint, resume)
     before = _features(network, cut, start, ground)
     source_only = _probabilities(before[1], start.normaliser, first)
     configuration = {
@@ -373,36 +369,3 @@ def _pace(task: Task, cut: str, ground: _Ground, recipe: Recipe) -> Choice:
     records = ground.frozen.source.batch(some, np.zeros(len(some), np.int64)).cpu()
     steps = recipe.epochs * math.ceil(len(ground.target if ground.labelled is None else ground.labelled) / recipe.batch)
     return chosen_training(task.network.above(cut), task.network.fingerprint, records, recipe, steps, task.progress)
-
-
-def _write_plan(task: Task, layout: Layout, plans: tuple[Choice, Choice], checkpoint: Path, resume: bool) -> None:
-    """What the clock has decided, so that a run that goes on decides the same."""
-    try:
-        task.folder.mkdir(parents=True, exist_ok=True)
-        write_json(task.folder / PLAN_FILE, {"layout": layout.to_dict(), "engine": plans[0].to_dict(), "training": plans[1].to_dict()})
-        if not resume:
-            checkpoint.unlink(missing_ok=True)
-    except OSError as error:
-        raise OptionError(f"--out {task.folder}: cannot be written ({error.strerror or error})") from error
-    if resume and not checkpoint.exists():
-        task.progress.say(f"there is no checkpoint in {task.folder}: the run begins at its beginning")
-
-
-def _earlier_choices(task: Task, layout: Layout, resume: bool) -> tuple[Choice | None, Choice | None]:
-    """The engine and the pace of the run that is to go on, or None. Raises OptionError where it was laid out otherwise."""
-    import json
-
-    file = task.folder / PLAN_FILE
-    if not resume or not file.is_file():
-        return None, None
-    try:
-        about = json.loads(file.read_text("utf-8"))
-        before, engine, pace = about["layout"], Choice.from_dict(about["engine"]), Choice.from_dict(about["training"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OptionError(
-            f"{file}: cannot be read ({str(error)[:120]})", hint="Start again without --resume."
-        ) from error
-    if before != layout.to_dict():
-        raise OptionError(f"--resume: the run in {task.folder} was laid out as {before}, this one as {layout.to_dict()}",
-                          hint="Give the options of the first run, or start again without --resume.")  # fmt: skip
-    return engine, pace

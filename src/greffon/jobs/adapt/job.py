@@ -10,10 +10,11 @@ import numpy as np
 
 from greffon.activations import Executor, Store
 from greffon.errors import OptionError
-from greffon.jobs.adapt.above import CHECKPOINT_FILE, PLAN_FILE, Above, adapt_stages
+from greffon.jobs.adapt.above import Above, adapt_stages
 from greffon.jobs.adapt.features import adapt_on_features
 from greffon.jobs.adapt.outcome import Outcome, Task
 from greffon.jobs.adapt.pair import Pair, find_pair, find_target
+from greffon.jobs.adapt.plan import CHECKPOINT_FILE, PLAN_FILE
 from greffon.jobs.adapt.result import AdaptResult
 from greffon.model import is_model_folder, load_any_backbone, load_model, save_model, write_json
 from greffon.progress import Progress, Silent
