@@ -30,8 +30,8 @@ from greffon.activations import (
 )
 from greffon.activations.comparing import class_means_right, paired_interval
 from greffon.activations.plan import Candidate, read_choice, remember
-from greffon.activations.silence import can_quantise
 from greffon.errors import OptionError
+from greffon.silence import can_quantise
 
 POOLED = Tap("pooled")
 PHOTOS: list[Photo] = [photo(seed, 64, 64) for seed in range(30)]

@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from small import network
 
 from drawn import photo
+from greffon import silence
 from greffon.activations import (
     QuantisedEngine,
     QuantisedGraph,
@@ -24,7 +25,6 @@ from greffon.activations import (
     cached_graph,
     fidelity,
     quantise,
-    silence,
 )
 from greffon.backbones import load_backbone
 from greffon.errors import BackboneError, ModelError, OptionError

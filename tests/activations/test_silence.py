@@ -16,7 +16,8 @@ import pytest
 from small import network
 
 from drawn import photo
-from greffon.activations import Tap, quantise, silence
+from greffon import silence
+from greffon.activations import Tap, quantise
 from greffon.errors import OptionError
 
 pytest.importorskip("nncf")

@@ -14,7 +14,7 @@ from greffon.backbones.catalogue import entry
 from greffon.backbones.describe import Description, describe_plan
 from greffon.backbones.drawing import draw
 from greffon.backbones.network import Blueprint, Stage, blueprint, stage_shapes
-from greffon.errors import BackboneError
+from greffon.errors import BackboneError, OptionError
 from greffon.jobs.describe import describe
 
 #: The VGG paper (arXiv:1409.1556), table 1: configurations A, B, D and E, block by block, up to each max-pooling;
@@ -280,6 +280,15 @@ def test_several_backbones_stand_under_each_other(described: dict[str, Descripti
     at = {text.text: float(text.get("y", 0)) for text in root.findall(f"{SVG}text") if text.get("font-size") == "18"}
     assert at["vgg19"] > at["vgg16"] + 300
     assert len([line for line in root.iter(f"{SVG}line") if line.get("class") == "cut"]) == 2
+
+
+def test_a_drawing_in_french_says_all_that_the_english_one_says(described: dict[str, Description]) -> None:
+    english, french = (draw([described["vgg16"]], cut="block5", lang=lang) for lang in ("en", "fr"))
+    assert english.count("<text") == french.count("<text") and english.count("<polygon") == french.count("<polygon")
+    assert "138,4 M de paramètres" in french and "138.4 M parameters" in english
+    assert not [word for word in ("parameters", "frozen", "trained", "sees", "stride", "licence:", " and ") if word in french]
+    with pytest.raises(OptionError, match="lang must be one of en, fr"):
+        draw([described["vgg16"]], lang="de")
 
 
 def test_a_cut_that_one_of_them_has_not_is_an_error(described: dict[str, Description]) -> None:

@@ -20,8 +20,8 @@ from greffon.activations.kernels import steady_kernels
 from greffon.activations.plan import Candidate, Choice, read_choice, remember
 from greffon.activations.quantised import QuantisedEngine, QuantisedGraph, cached_graph, quantise
 from greffon.activations.shelf import Key, Shelf
-from greffon.activations.silence import has_openvino
 from greffon.activations.store import ShelfInfo, Store
+from greffon.silence import has_openvino
 
 __all__ = [
     "KEEPS",

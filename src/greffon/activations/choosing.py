@@ -16,7 +16,7 @@ from typing import final
 import numpy as np
 import torch
 
-from greffon.activations import silence
+from greffon import silence
 from greffon.activations.comparing import Comparison, class_means_right, compared, paired_interval
 from greffon.activations.engines import (
     PRECISIONS,
@@ -30,12 +30,12 @@ from greffon.activations.engines import (
 from greffon.activations.executing import Photo, pixels_of
 from greffon.activations.plan import Candidate, Choice, read_choice, remember
 from greffon.activations.quantised import QuantisedEngine, cached_graph
-from greffon.activations.silence import can_quantise, has_openvino
 from greffon.backbones import Backbone
 from greffon.errors import GreffonError, ImageError, OptionError
 from greffon.images import Preprocess
 from greffon.progress import Progress
 from greffon.settings import cache_root
+from greffon.silence import can_quantise, has_openvino
 
 __all__ = ["chosen_engine"]
 

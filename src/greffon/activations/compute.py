@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import final
 
 import numpy as np
@@ -55,6 +56,22 @@ class Activations:
 
     def __len__(self) -> int:
         return len(self.digests)
+
+    @classmethod
+    def kept_at(cls, folder: Path, key: Key, digests: Sequence[str]) -> Activations:
+        """What a pass has kept in a folder of a store: of images by the digests of their contents, "" for one that is not asked for.
+
+        Raises StoreError where the folder is not there.
+        """
+        if not folder.is_dir():
+            raise StoreError(f"{folder}: there is no such folder of kept activations",
+                             hint="On several machines, the cache must lie on a disk that all of them share (GREFFON_CACHE).")  # fmt: skip
+        return cls(tuple(digests), {}, 0, len(digests), 0.0, Shelf(folder, key), {}, (key.shape, key.dtype))
+
+    @property
+    def place(self) -> tuple[Path, Key] | None:
+        """The folder that all of it is kept in, and its key; None where some is in memory alone."""
+        return None if self._shelf is None or self._memory else (self._shelf.folder, self._shelf.key)
 
     def batch(self, positions: Sequence[int] | np.ndarray) -> np.ndarray:
         """The records at these positions, (len(positions), *shape). Nothing but these is copied. Raises StoreError."""

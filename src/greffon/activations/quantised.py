@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from greffon.activations import silence
+from greffon import silence
 from greffon.activations.engines import Tap, kept_as, what_is_kept
 from greffon.backbones import Backbone, Span, fingerprint, stage_shapes
 from greffon.errors import BackboneError, ModelError, OptionError

@@ -84,6 +84,12 @@ class Key:
         values = {name: getattr(self, name) for name in self.__slots__}
         return json.dumps({**values, "preprocess": dict(self.preprocess)}, sort_keys=True)
 
+    @classmethod
+    def from_json(cls, text: str) -> Key:
+        """The inverse of ``to_json``."""
+        values = json.loads(text)
+        return cls(**{**values, "shape": tuple(values["shape"])})
+
     @property
     def folder(self) -> str:
         """A name for the folder: stable, and different for different keys."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from greffon.backbones.describe import Description, StageRow
+from greffon.backbones.drawing_words import DrawingWords, drawing_words
 from greffon.backbones.shapes import Group, Line, Page, Polygon, Text, to_png, to_svg
 from greffon.errors import BackboneError
 
@@ -51,7 +52,7 @@ class _Block:
         return max(self.least, max(self.box(), *texts) + 22)
 
 
-def draw(descriptions: Sequence[Description], *, cut: str | None = None) -> str:
+def draw(descriptions: Sequence[Description], *, cut: str | None = None, lang: str = "en") -> str:
     """Draw backbones as papers draw VGG: a standalone SVG without scripts, fonts or links.
 
     Several stand one under another. Where their stages have the same names, these stand in the same columns, and layers
@@ -64,56 +65,60 @@ def draw(descriptions: Sequence[Description], *, cut: str | None = None) -> str:
     cut
         Where the network is cut: the name of the first stage above the cut, or "none" (above the last stage), or
         "all" (below the first). What lies below it is drawn as frozen; what lies above, and a new head, as trained.
+    lang
+        ``"en"`` or ``"fr"``.
 
     Raises
     ------
     BackboneError
         One of the backbones has no such stage.
+    OptionError
+        Another language.
     """
-    return to_svg(_page(descriptions, cut))
+    return to_svg(_page(descriptions, cut, drawing_words(lang)))
 
 
-def draw_png(descriptions: Sequence[Description], *, cut: str | None = None, scale: float = 2.0) -> bytes:
-    """The same drawing as a PNG file, ``scale`` pixels for one of the SVG's. Raises BackboneError as ``draw`` does."""
-    return to_png(_page(descriptions, cut), scale=scale)
+def draw_png(descriptions: Sequence[Description], *, cut: str | None = None, scale: float = 2.0, lang: str = "en") -> bytes:
+    """The same drawing as a PNG file, ``scale`` pixels for one of the SVG's. Raises what ``draw`` does."""
+    return to_png(_page(descriptions, cut, drawing_words(lang)), scale=scale)
 
 
-def _page(descriptions: Sequence[Description], cut: str | None) -> Page:
-    page = Page(" and ".join(one.name for one in descriptions) + (f", cut at {cut}" if cut is not None else ""))
-    drawn = [_blocks(one, descriptions[0], cut) for one in descriptions]
+def _page(descriptions: Sequence[Description], cut: str | None, words: DrawingWords) -> Page:
+    names = words.joined.join(one.name for one in descriptions)
+    sentence = "{names}" if cut is None else words.cut_top if cut == "none" else words.cut_at
+    page = Page(sentence.format(names=names, cut=cut))
+    drawn = [_blocks(one, descriptions[0], cut, words) for one in descriptions]
     if len({tuple(block.lines[0] for block in blocks) for blocks in drawn}) == 1:
         widths = [max(block.column() for block in blocks) for blocks in zip(*drawn, strict=True)]
         drawn = [[replace(block, least=width) for block, width in zip(blocks, widths, strict=True)] for blocks in drawn]
     y, right, more = _MARGIN, 620.0, False
     for one, blocks in zip(descriptions, drawn, strict=True):
-        heading = (
-            f"{one.architecture} · image {_shape(one.input)} · {_short(one.total_parameters)} parameters, "
-            f"{_short(one.total_parameters - one.classifier_parameters)} of them in the stages · "
-            f"{_short(one.total_multiply_adds)} multiply-adds"
+        heading = words.heading.format(
+            architecture=one.architecture,
+            shape=_shape(one.input),
+            all=_short(one.total_parameters, words),
+            stages=_short(one.total_parameters - one.classifier_parameters, words),
+            multiply_adds=_short(one.total_multiply_adds, words),
         )
-        weights = f"weights: {one.weights_of} · licence: {one.licence}"
+        weights = words.weights.format(of=one.weights_of, licence=one.licence)
         page.shapes += [Text(_MARGIN, y + 14, one.name, 18, weight="bold"), Text(_MARGIN, y + 34, heading, 12, "#333"),
                         Text(_MARGIN, y + 50, weights, 12, "#666")]  # fmt: skip
         y += 66
         right = max(right, _MARGIN + max(_measure(heading, 12), _measure(weights, 12)))
         lines = _wrapped(blocks)
         for i, line in enumerate(lines):
-            width, height = _draw_line(line, y, page, continues=i + 1 < len(lines))
+            width, height = _draw_line(line, y, page, words, continues=i + 1 < len(lines))
             right, y = max(right, width), y + height
         y += 14
         more = more or any(part.more for block in blocks for part in block.slices)
     if cut is not None or more:
-        y = _legend(y, page, descriptions[0].name if more else "", cut=cut is not None)
-    note = (
-        "Box: height and depth follow the size of the stage's output, each slice is a layer "
-        "and its width follows the channels (square roots)."
-    )
-    page.shapes.append(Text(_MARGIN, y + 8, note, 10, "#666"))
-    page.width, page.height = max(right, _MARGIN + _measure(note, 10)) + _MARGIN, y + 28
+        y = _legend(y, page, descriptions[0].name if more else "", words, cut=cut is not None)
+    page.shapes.append(Text(_MARGIN, y + 8, words.note, 10, "#666"))
+    page.width, page.height = max(right, _MARGIN + _measure(words.note, 10)) + _MARGIN, y + 28
     return page
 
 
-def _blocks(one: Description, first: Description, cut: str | None) -> list[_Block]:
+def _blocks(one: Description, first: Description, cut: str | None, words: DrawingWords) -> list[_Block]:
     """The columns of one backbone: the image, its stages, and the head that stands on them."""
     names = [stage.name for stage in one.stages]
     if cut not in (None, "none", "all", *names):
@@ -121,32 +126,31 @@ def _blocks(one: Description, first: Description, cut: str | None) -> list[_Bloc
     at = {None: len(names) + 1, "none": len(names), "all": 0}.get(cut, names.index(cut) if cut in names else 0)
     scale = _TALLEST / math.sqrt(max(one.input[1:]))
     tall, deep = (scale * math.sqrt(side) for side in one.input[1:])
-    blocks = [_Block(("image", _shape(one.input)), (_Slice(3.0),), tall, deep, _PLAIN)]
+    blocks = [_Block((words.image, _shape(one.input)), (_Slice(3.0),), tall, deep, _PLAIN)]
     others = {stage.name: Counter(stage.layers) for stage in first.stages}
     alike = [stage.name for stage in first.stages] == names
     for i, stage in enumerate(one.stages):
         more = Counter(stage.layers) - others[stage.name] if alike else Counter[str]()
         tall, deep = (scale * math.sqrt(side) for side in stage.shape[1:])
         blocks.append(
-            _Block(_words(stage, more), _slices(stage, more), tall, deep, _TRAINED if i >= at else _FROZEN, cut_before=i == at)
+            _Block(_lines(stage, more, words), _slices(stage, more), tall, deep, _TRAINED if i >= at else _FROZEN, cut_before=i == at)
         )
     if cut is None:
-        trained_on = ("classifier", "of ImageNet", f"{_short(one.classifier_parameters)} parameters")
+        trained_on = (*words.classifier, words.parameters.format(count=_short(one.classifier_parameters, words)))
         return [*blocks, _Block(trained_on, (_Slice(12.0),), 26, 14, _PLAIN)]
-    new = ("new head", "your classes")
-    return [*blocks, _Block(new, (_Slice(12.0),), 26, 14, _TRAINED, cut_before=at == len(names))]
+    return [*blocks, _Block(words.new_head, (_Slice(12.0),), 26, 14, _TRAINED, cut_before=at == len(names))]
 
 
-def _words(stage: StageRow, more: Counter[str]) -> tuple[str, ...]:
-    field = f"sees {stage.receptive_field:,} px" if stage.receptive_field else ""
-    stride = f"stride {stage.stride}" if stage.stride else ""
+def _lines(stage: StageRow, more: Counter[str], words: DrawingWords) -> tuple[str, ...]:
+    field = words.sees.format(pixels=f"{stage.receptive_field:,}".replace(",", words.thousands)) if stage.receptive_field else ""
+    stride = words.stride.format(stride=stage.stride) if stage.stride else ""
     runs = [(layer, len(list(run))) for layer, run in groupby(stage.layers)]
     return (
         stage.name,
         _shape(stage.shape),
         *((f"{count} × {layer}" if count > 1 else layer) + (f" (+{more[layer]})" if more[layer] else "") for layer, count in runs),
-        f"{_short(stage.parameters)} parameters",
-        f"{_short(stage.multiply_adds)} multiply-adds",
+        words.parameters.format(count=_short(stage.parameters, words)),
+        words.multiply_adds.format(count=_short(stage.multiply_adds, words)),
         " · ".join(part for part in (field, stride) if part),
     )
 
@@ -178,7 +182,7 @@ def _wrapped(blocks: Sequence[_Block]) -> list[list[_Block]]:
     return next(lines for limit in range(200, int(_MOST) + 21, 20) if len(lines := filled(limit)) == fewest)
 
 
-def _draw_line(blocks: Sequence[_Block], y: float, page: Page, *, continues: bool) -> tuple[float, float]:
+def _draw_line(blocks: Sequence[_Block], y: float, page: Page, words: DrawingWords, *, continues: bool) -> tuple[float, float]:
     """Draw columns side by side from ``y`` downwards; gives where they end at the right, and how tall they are."""
     above = max(block.height + block.depth * 0.22 for block in blocks)
     middle, text = y + 20 + above / 2, y + 20 + above + 20
@@ -193,9 +197,9 @@ def _draw_line(blocks: Sequence[_Block], y: float, page: Page, *, continues: boo
         page.shapes.append(_box(block, left, middle))
         if block.cut_before:
             page.shapes.append(Line(((x, y), (x, bottom - 8)), _CUT, 2, dashed=True, kind="cut"))
-            page.shapes.append(Text(x + 6, y + 9, "trained ▸", 11, "#9a5a12"))
+            page.shapes.append(Text(x + 6, y + 9, words.trained, 11, "#9a5a12"))
             if before and before.colours == _FROZEN:  # not beside the image, nor at the start of a line
-                page.shapes.append(Text(x - 6, y + 9, "◂ frozen", 11, "#3f6a99", anchor="end"))
+                page.shapes.append(Text(x - 6, y + 9, words.frozen, 11, "#3f6a99", anchor="end"))
         for i, line in enumerate(block.lines):
             size, colour, weight = (13, "#111", "bold") if i == 0 else (11, "#111" if i == 1 else "#555", "normal")
             colour = _MORE if "(+" in line else colour
@@ -231,21 +235,21 @@ def _box(block: _Block, left: float, middle: float) -> Group:
     return Group(" · ".join(line for line in block.lines if line), (*shapes, *marked))
 
 
-def _legend(y: float, page: Page, first: str, *, cut: bool) -> float:
+def _legend(y: float, page: Page, first: str, words: DrawingWords, *, cut: bool) -> float:
     x = _MARGIN
     rows: list[tuple[str, str, str]] = []
     if cut:
-        rows += [(_FROZEN[0], "#fff", "frozen: computed once per image"), (_TRAINED[0], "#fff", "trained"), ("", _CUT, "the cut")]
+        rows += [(_FROZEN[0], "#fff", words.frozen_legend), (_TRAINED[0], "#fff", words.trained_legend), ("", _CUT, words.cut_legend)]
     if first:
-        rows.append(("#fff", _MORE, f"layers that {first} does not have"))
-    for fill, outline, words in rows:
+        rows.append(("#fff", _MORE, words.lacking.format(name=first)))
+    for fill, outline, said in rows:
         if fill:
             corners = ((x, y - 10), (x + 20, y - 10), (x + 20, y + 2), (x, y + 2))
             page.shapes.append(Polygon(corners, fill, outline, 2.2 if outline == _MORE else 0.8))
         else:
             page.shapes.append(Line(((x, y - 4), (x + 20, y - 4)), outline, 2, dashed=True))
-        page.shapes.append(Text(x + 27, y, words, 11, "#333"))
-        x += 27 + _measure(words, 11) + 24
+        page.shapes.append(Text(x + 27, y, said, 11, "#333"))
+        x += 27 + _measure(said, 11) + 24
     return y + 18
 
 
@@ -258,9 +262,9 @@ def _shape(shape: tuple[int, int, int]) -> str:
     return " × ".join(map(str, shape))
 
 
-def _short(count: int) -> str:
+def _short(count: int, words: DrawingWords) -> str:
     """A count in three or four digits: 138.4 M."""
     for unit, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
         if count >= unit:
-            return f"{count / unit:.{2 if letter == 'G' else 1}f} {letter}"
+            return f"{count / unit:.{2 if letter == 'G' else 1}f} {letter}".replace(".", words.point)
     return str(count)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,8 +18,11 @@ from greffon.backbones import Backbone, Entry, blueprint, fingerprint, load_back
 from greffon.errors import GreffonError, ModelError
 from greffon.heads import NeighbourHead, Normaliser, Representation, head_from_arrays
 from greffon.images import Preprocess
+from greffon.model.disk import as_json, check_keys, no_constant, no_link, write_tensors, write_text
+from greffon.model.examples import about_examples, read_examples, write_examples
 from greffon.model.upper import feature_widths
 from greffon.model.value import Model
+from greffon.novelty import NEIGHBOURS
 
 __all__ = [
     "SCHEMA",
@@ -33,7 +34,6 @@ __all__ = [
     "read_description",
     "save_model",
     "versions",
-    "write_json",
 ]
 
 #: The version of the folder's layout. A reader refuses a newer one, and reads every older one.
@@ -49,7 +49,7 @@ def is_model_folder(path: Path | str) -> bool:
 
 
 def save_model(model: Model, folder: Path, *, slim: bool = False) -> None:
-    """Write ``model.safetensors`` and ``model.json``, each whole or not at all.
+    """Write ``model.safetensors``, ``model.json`` and, if there are any, ``examples.safetensors``, each whole or not at all.
 
     Parameters
     ----------
@@ -63,7 +63,6 @@ def save_model(model: Model, folder: Path, *, slim: bool = False) -> None:
         The folder cannot be written, or training, figures or data hold what JSON has no value for.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import save_file
 
     entry = model.backbone.plan.entry
     tensors = {
@@ -99,19 +98,20 @@ def save_model(model: Model, folder: Path, *, slim: bool = False) -> None:
     }
     if model.conformal is not None:
         about["conformal"] = [round(float(score), 6) for score in model.conformal]
+    if model.examples is not None:
+        about["examples"] = about_examples(model.examples)
+    if model.novelty is not None:
+        about["novelty"] = {"neighbours": NEIGHBOURS, "scores": [round(float(score), 6) for score in model.novelty]}
     if model.quantised is not None:
         one = model.quantised
         about["quantised"] = {"tap": str(one.tap), "shape": list(one.shape), "fingerprint": one.fingerprint}
-    part = folder / f".model-{os.getpid()}.safetensors"
     try:
-        text = _as_json(about)
+        text = as_json(about)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, part, metadata={"format": f"greffon {SCHEMA}"})
-        _sync(part)
-        part.replace(folder / "model.safetensors")
-        _write(folder / "model.json", text)
+        write_examples(folder, model.examples)
+        write_tensors(folder / "model.safetensors", tensors, {"format": f"greffon {SCHEMA}"})
+        write_text(folder / "model.json", text)
     except (OSError, SafetensorError) as error:
-        _drop(part)
         raise ModelError(f"{folder}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
     except (TypeError, ValueError) as error:
         raise ModelError(f"{folder}: the model's training, figures and data must be JSON values ({error})") from error
@@ -135,41 +135,6 @@ def versions() -> dict[str, str]:
     """The versions that a result may depend on."""
     libraries = ("greffon", "torch", "timm", "numpy", "scikit-learn", "pillow")
     return {"python": platform.python_version(), **{name: version(name) for name in libraries}}
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write JSON, whole or not at all."""
-    _write(path, _as_json(values))
-
-
-def _as_json(values: Mapping[str, Any]) -> str:
-    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # a folder's name that is not UTF-8: only JSON's own escapes can hold it
-        return json.dumps(values, indent=2, allow_nan=False) + "\n"
-    return text
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        part.write_text(text, encoding="utf-8")
-        _sync(part)
-        part.replace(path)
-    except OSError:
-        _drop(part)
-        raise
-
-
-def _drop(part: Path) -> None:
-    with contextlib.suppress(OSError):
-        part.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def load_model(folder: Path | str) -> Model:
@@ -198,11 +163,11 @@ def load_model(folder: Path | str) -> Model:
 def read_description(path: Path) -> dict[str, Any]:
     """``model.json`` as it stands, of a schema that can be read. Raises ModelError."""
     file = path / "model.json"
-    _no_link(file)
+    no_link(file)
     try:
         if file.stat().st_size > 2**26:
             raise ModelError(f"{file}: larger than 64 MiB, which no model.json is")
-        about = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        about = json.loads(file.read_text(encoding="utf-8"), parse_constant=no_constant)
     except OSError as error:
         raise ModelError(f"{path}: not a model folder of greffon ({file.name}: {error.strerror})",
                          hint="A model is the folder that greffon train --out made.") from error  # fmt: skip
@@ -214,17 +179,6 @@ def read_description(path: Path) -> dict[str, Any]:
         raise ModelError(f"{file}: has schema {str(about['schema'])[:40]}; this greffon reads {SCHEMA}",
                          hint="Install a newer greffon." if about["schema"] > SCHEMA else "")  # fmt: skip
     return about
-
-
-def _no_link(file: Path) -> None:
-    """A link could make a folder from elsewhere stand for any file of this machine."""
-    with contextlib.suppress(OSError, ValueError):  # ValueError: a NUL in the name; told by whoever opens it
-        if file.is_symlink():
-            raise ModelError(f"{file}: is a link, and a model's files must be its own")
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a value of JSON")
 
 
 #: The keys of model.json and the types of their values; those of its objects beneath them.
@@ -252,38 +206,29 @@ _BACKBONE_KEYS: dict[str, type] = {
 }
 
 
-def _check_keys(what: str, values: Mapping[str, Any], keys: Mapping[str, type]) -> None:
-    """Every key there, with its type, or a ModelError. Keys that are not known are left to later versions."""
-    for key, kind in keys.items():
-        if key not in values:
-            raise ModelError(f"{what} lacks {key!r}")
-        if type(values[key]) is not kind:
-            raise ModelError(f"{what}: {key} must be of type {kind.__name__}, got {type(values[key]).__name__}")
-
-
 def check_backbone(path: Path, about: Mapping[str, Any]) -> None:
     """Every key of the network's description there, with its type, or a ModelError."""
     description = str(path / "model.json")
-    _check_keys(description, about, {"backbone": dict, "preprocess": dict})
-    _check_keys(f"{description}: backbone", about["backbone"], _BACKBONE_KEYS)
+    check_keys(description, about, {"backbone": dict, "preprocess": dict})
+    check_keys(f"{description}: backbone", about["backbone"], _BACKBONE_KEYS)
 
 
 def _model(path: Path, about: dict[str, Any]) -> Model:
     from greffon.backbones.formats.torch import read_safetensors
 
     file, description = path / "model.safetensors", str(path / "model.json")
-    _no_link(file)
+    no_link(file)
     if not file.is_file():
         raise ModelError(f"{file}: missing; the folder is not whole")
-    _check_keys(description, about, _KEYS)
+    check_keys(description, about, _KEYS)
     check_backbone(path, about)
     classes = about["classes"]
-    _check_keys(f"{description}: head", about["head"], {"fingerprint": str})
+    check_keys(f"{description}: head", about["head"], {"fingerprint": str})
     if len(classes) < 2 or not all(isinstance(c, str) for c in classes) or len(set(classes)) != len(classes):
         raise ModelError(f"{description}: classes must be two or more different names")
     if about["precision"] not in PRECISIONS or about["precision"] == "auto":
         raise ModelError(f"{description}: precision must be one of {', '.join(PRECISIONS[1:])}, got {about['precision'][:40]!r}")
-    _check_keys(f"{description}: representation", about["representation"], {"stages": str, "pool": str, "norm": str})
+    check_keys(f"{description}: representation", about["representation"], {"stages": str, "pool": str, "norm": str})
     representation = Representation(**about["representation"])
     tensors, _ = read_safetensors(file)
     parts: dict[str, dict[str, torch.Tensor]] = {"backbone": {}, "head": {}, "normaliser": {}, "quantised": {}}
@@ -322,6 +267,8 @@ def _model(path: Path, about: dict[str, Any]) -> Model:
         keep=keep,
         quantised=_quantised(path, about, parts["quantised"]),
         conformal=_conformal(description, about),
+        examples=read_examples(path, about, features, len(classes)),
+        novelty=_novelty(description, about),
     )
     if model.quantised is not None and model.quantised.tap != model.tap:
         raise ModelError(f"{description}: the quantised network gives {model.quantised.tap}, and the head reads {model.tap}")
@@ -331,10 +278,23 @@ def _model(path: Path, about: dict[str, Any]) -> Model:
 def _conformal(description: str, about: Mapping[str, Any]) -> np.ndarray | None:
     """The scores of the images that were held out, which models had not before greffon made sets."""
     told: Any = about.get("conformal")
+    return None if told is None else _scores(f"{description}: conformal", told, 1)
+
+
+def _novelty(description: str, about: Mapping[str, Any]) -> np.ndarray | None:
+    """How new images were that were held out; models had none before greffon kept examples, and of another count they say nothing."""
+    told: Any = about.get("novelty")
     if told is None:
         return None
-    if not isinstance(told, list) or not all(type(score) in (int, float) and 0 <= score <= 1 for score in told) or told != sorted(told):
-        raise ModelError(f"{description}: conformal must be a list of numbers from 0 to 1, in their order")
+    if not isinstance(told, dict) or type(told.get("neighbours")) is not int or told["neighbours"] < 1:
+        raise ModelError(f"{description}: novelty must have neighbours, a whole number, and scores")
+    scores = _scores(f"{description}: the scores of novelty", told.get("scores"), 2)
+    return scores if told["neighbours"] == NEIGHBOURS and about.get("examples") is not None else None
+
+
+def _scores(what: str, told: Any, most: int) -> np.ndarray:
+    if not isinstance(told, list) or not all(type(score) in (int, float) and 0 <= score <= most for score in told) or told != sorted(told):
+        raise ModelError(f"{what} must be a list of numbers from 0 to {most}, in their order")
     return np.array(told, np.float64)
 
 
@@ -345,7 +305,7 @@ def _quantised(path: Path, about: Mapping[str, Any], tensors: Mapping[str, torch
         return None
     if not isinstance(told, dict):
         raise ModelError(f"{description}: missing, though the precision is {about['precision']} or there are tensors of it")
-    _check_keys(description, told, {"tap": str, "shape": list, "fingerprint": str})
+    check_keys(description, told, {"tap": str, "shape": list, "fingerprint": str})
     kind, _, cut = told["tap"].partition(":")
     if kind not in ("pooled", "map") or len(told["shape"]) != 4 or not all(type(side) is int and side > 0 for side in told["shape"]):
         raise ModelError(f"{description}: the tap or the shape is damaged")

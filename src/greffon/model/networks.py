@@ -11,6 +11,7 @@ import torch
 
 from greffon.backbones import Backbone, blueprint, load_backbone
 from greffon.errors import GreffonError, ModelError
+from greffon.model.disk import write_json
 from greffon.model.folder import (
     SCHEMA,
     about_backbone,
@@ -20,7 +21,6 @@ from greffon.model.folder import (
     load_model,
     read_description,
     versions,
-    write_json,
 )
 from greffon.progress import Progress
 

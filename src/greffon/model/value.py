@@ -28,7 +28,9 @@ from greffon.conformal import prediction_sets, score_limit
 from greffon.errors import ModelError, OptionError
 from greffon.heads import Head, Normaliser, Representation
 from greffon.images import test_time_views
+from greffon.model.examples import Examples
 from greffon.model.upper import feature_widths, tap_of, upper_pooled
+from greffon.novelty import novelty_limit, novelty_scores
 from greffon.progress import Progress, Silent
 
 __all__ = ["Model", "Prediction"]
@@ -47,12 +49,19 @@ class Prediction:
         Position → reason.
     precision
         In which the frozen part has run.
+    novelty
+        float64 (n,): how unlike each is to what was learned from; see ``greffon.novelty``. NaN of images that could not be read.
+        None where it was not asked for.
+    features
+        float32 (n, d): what the head was given, where that was asked for; rows of images that could not be read are 0.
     """
 
     classes: tuple[str, ...]
     probabilities: np.ndarray
     failed: dict[int, str]
     precision: str = ""
+    novelty: np.ndarray | None = None
+    features: np.ndarray | None = None
 
 
 @final
@@ -85,6 +94,11 @@ class Model:
     conformal
         Sorted scores of images that were held out, float64 (k,), which give sets of classes their size: see ``conformal_scores``.
         None where none were held out.
+    examples
+        Photos that the head has learned from, or None; see ``Examples``.
+    novelty
+        Sorted scores of images that were held out, float64 (k,), by which a new one counts as known; see ``greffon.novelty``. None where
+        there are no examples, or none were held out.
     """
 
     backbone: Backbone
@@ -100,17 +114,22 @@ class Model:
     keep: str = ""
     quantised: QuantisedGraph | None = None
     conformal: np.ndarray | None = None
+    examples: Examples | None = None
+    novelty: np.ndarray | None = None
 
     @property
     def tap(self) -> Tap:
         """What the frozen part gives."""
         return tap_of(self.cut, self.representation)
 
+    def features(self, records: np.ndarray) -> np.ndarray:
+        """Records of the frozen part, (n, ...), to float32 (n, d): as the head sees them."""
+        pooled = records if self.cut == "none" else upper_pooled(self.backbone, self.cut, records)
+        return self.normaliser.apply(self.representation.take(pooled, feature_widths(self.backbone, self.cut)))
+
     def probabilities(self, records: np.ndarray) -> np.ndarray:
         """Records of the frozen part, (n, ...), to float64 (n, c)."""
-        pooled = records if self.cut == "none" else upper_pooled(self.backbone, self.cut, records)
-        features = self.representation.take(pooled, feature_widths(self.backbone, self.cut))
-        return self.head.probabilities(self.normaliser.apply(features))
+        return self.head.probabilities(self.features(records))
 
     def sets(self, probabilities: np.ndarray, coverage: float) -> np.ndarray:
         """bool (n, c): sets of classes that hold the true one as often as asked for; see ``prediction_sets``.
@@ -131,6 +150,25 @@ class Model:
                              f" {coverage:g}", hint=f"The most is {len(self.conformal) / (len(self.conformal) + 1):.3f}.")  # fmt: skip
         return prediction_sets(probabilities, limit)
 
+    def known_up_to(self, kept: float) -> float:
+        """The novelty up to which an image counts as known, where so large a share of known ones shall be answered.
+
+        Raises
+        ------
+        OptionError
+            A share that cannot be.
+        ModelError
+            The model does not remember what it has learned from, or too few images were held out for this share.
+        """
+        if self.examples is None or self.novelty is None or not len(self.novelty):
+            raise ModelError("the model cannot tell what it does not know: it was made before greffon could, or without examples",
+                             hint="Train it anew, without --examples 0.")  # fmt: skip
+        limit = novelty_limit(self.novelty, kept)
+        if math.isinf(limit):
+            raise ModelError(f"{len(self.novelty)} images were held out when the model was made, too few to keep {kept:g} of known ones",
+                             hint=f"The most is {len(self.novelty) / (len(self.novelty) + 1):.3f}.")  # fmt: skip
+        return limit
+
     def predict(
         self,
         photos: Sequence[Photo],
@@ -141,6 +179,8 @@ class Model:
         digests: Sequence[str] | None = None,
         executor: Executor | None = None,
         views: int = 1,
+        novelty: bool = False,
+        with_features: bool = False,
     ) -> Prediction:
         """Probabilities of every photo. One that cannot be read is named, and the others are predicted.
 
@@ -156,6 +196,10 @@ class Model:
             The digests of the photos, where they are known.
         views
             Probabilities are the mean over so many views of each photo; see ``test_time_views``.
+        novelty
+            Whether to tell how unlike each photo is to what was learned from: its first view, which is the photo itself. Needs examples.
+        with_features
+            Whether the features of the plain view are given, too.
 
         Raises
         ------
@@ -166,7 +210,9 @@ class Model:
         listener = progress or Silent()
         engine = self._engine(precision, listener)
         out = np.full((len(photos), len(self.classes)), np.nan)
+        new = np.full(len(photos), np.nan) if novelty and self.examples is not None else None
         failed: dict[int, str] = {}
+        kept: np.ndarray | None = None
         # A cluster's workers take seconds to begin, so each pass is to be a long one.
         block = max(engine.batch, _photos_at_once(engine, 4096 if executor is None else 2**15) // len(looks))
         for start in range(0, len(photos), block):
@@ -177,9 +223,16 @@ class Model:
             bad = {i: reason for one in found for i, reason in one.failed.items()}
             good = [i for i in range(len(some)) if i not in bad]
             if good:
-                out[[start + i for i in good]] = np.mean([self.probabilities(one.batch(good)) for one in found], axis=0)
+                rows = [start + i for i in good]
+                features = [self.features(one.batch(good)) for one in found]
+                out[rows] = np.mean([self.head.probabilities(one) for one in features], axis=0)
+                if new is not None and self.examples is not None:
+                    new[rows] = novelty_scores(features[0], self.examples.features)
+                if with_features:
+                    kept = np.zeros((len(photos), features[0].shape[1]), np.float32) if kept is None else kept
+                    kept[rows] = features[0]
             failed |= {start + i: reason for i, reason in bad.items()}
-        return Prediction(self.classes, out, failed, engine.precision)
+        return Prediction(self.classes, out, failed, engine.precision, new, kept)
 
     def _engine(self, precision: str, progress: Progress) -> Engine:
         """The one that the head was trained on, or another that was asked for; float32 where it cannot run here."""

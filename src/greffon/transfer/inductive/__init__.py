@@ -2,18 +2,9 @@
 
 from greffon.transfer.inductive.comparison import BackboneFigures, Contender, Cost, pareto_front, side_by_side
 from greffon.transfer.inductive.depth import ALL_STAGES, Depth, DepthFigures, Suggestion, depth_figures, suggest_cut
-from greffon.transfer.inductive.finetuning import (
-    FineTuned,
-    Start,
-    check_trainable,
-    fine_tune,
-    grown_on,
-    is_fine_tuned,
-    prepare,
-    suggested_rate,
-    tuned_backbone,
-)
+from greffon.transfer.inductive.finetuning import FineTuned, fine_tune, is_fine_tuned, suggested_rate, tuned_backbone
 from greffon.transfer.inductive.nested import OutOfFold, predict_out_of_fold
+from greffon.transfer.inductive.ordering import JoinedViews, Launcher, TrainingOrder
 from greffon.transfer.inductive.planning import (
     Costs,
     Layout,
@@ -44,6 +35,7 @@ from greffon.transfer.inductive.running import (
 )
 from greffon.transfer.inductive.searching import Ground, Search, SearchTrial, load_optuna, search
 from greffon.transfer.inductive.space import SearchSpace, Suggestions, adopt, values_of
+from greffon.transfer.inductive.starting import Start, check_trainable, grown_on, prepare
 
 __all__ = [
     "ALL_STAGES",
@@ -57,6 +49,8 @@ __all__ = [
     "FineTuned",
     "Frozen",
     "Ground",
+    "JoinedViews",
+    "Launcher",
     "Layout",
     "OutOfFold",
     "Probe",
@@ -66,6 +60,7 @@ __all__ = [
     "Start",
     "Suggestion",
     "Suggestions",
+    "TrainingOrder",
     "Trial",
     "TunedRun",
     "adopt",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,49 +11,17 @@ import numpy as np
 import torch
 
 from greffon.backbones import Backbone, blueprint
-from greffon.errors import OptionError
-from greffon.heads import Head, LinearHead, Normaliser, Representation, fit_head, fit_temperature
+from greffon.heads import LinearHead, Normaliser, Representation, fit_temperature
 from greffon.model.upper import feature_widths, upper_pooled
 from greffon.progress import Progress
-from greffon.training import EpochRow, Grown, RateCurve, Recipe, Samples, Source, find_rate, fit
+from greffon.training import EpochListener, EpochRow, Grown, RateCurve, Recipe, Samples, Source, find_rate, fit
+from greffon.transfer.inductive.ordering import Launcher, TrainingOrder
+from greffon.transfer.inductive.starting import Start, grown_on
 
-__all__ = [
-    "FineTuned",
-    "Start",
-    "check_trainable",
-    "fine_tune",
-    "grown_on",
-    "is_fine_tuned",
-    "prepare",
-    "suggested_rate",
-    "tuned_backbone",
-]
+__all__ = ["FineTuned", "fine_tune", "is_fine_tuned", "suggested_rate", "tuned_backbone"]
 
 #: What the origin of tuned weights says, and that of weights that were trained on images alone.
 _TUNED, _PRETRAINED = "fine-tuned with greffon", "trained without labels with greffon"
-
-
-@final
-@dataclass(frozen=True, slots=True, eq=False)
-class Start:
-    """Where fine-tuning begins: the features of the pretrained stages, and how they are normalised.
-
-    Parameters
-    ----------
-    features
-        float32 (n, d): of the plain training images, normalised.
-    """
-
-    cut: str
-    representation: Representation
-    normaliser: Normaliser
-    features: np.ndarray
-    labels: np.ndarray
-    classes: int
-
-    def head(self, strength: float = 1.0, *, balanced: bool = False) -> Head:
-        """Logistic regression on the features: a head to begin at."""
-        return fit_head("logistic", self.features, self.labels, self.classes, strength, balanced=balanced)
 
 
 @final
@@ -72,46 +39,14 @@ class FineTuned:
     best_epoch: int
     stopped: str
 
+    def features(self, records: np.ndarray) -> np.ndarray:
+        """Records at the cut, (n, ...), to what the head is given: float32 (n, d)."""
+        pooled = upper_pooled(self.backbone, self.cut, records)
+        return self.normaliser.apply(self.representation.take(pooled, feature_widths(self.backbone, self.cut)))
+
     def probabilities(self, records: np.ndarray) -> np.ndarray:
         """Records at the cut, (n, ...), to float64 (n, c)."""
-        features = self.representation.take(upper_pooled(self.backbone, self.cut, records), feature_widths(self.backbone, self.cut))
-        return self.head.probabilities(self.normaliser.apply(features))
-
-
-def prepare(
-    network: Backbone, cut: str, source: Source, train: Samples, classes: int, representation: Representation, *, block: int = 256
-) -> Start:
-    """Run the pretrained stages above the cut once over the plain training images.
-
-    Raises OptionError for features that cannot be trained through, and for a cut above the last stage.
-    """
-    if cut == "none":
-        raise OptionError("fine-tuning needs a stage to train, got unfreeze 'none'", hint=f"The stages are: {', '.join(network.stages)}.")
-    check_trainable(representation)
-    parts = []
-    for start in range(0, len(train), block):
-        some = train.positions[start : start + block]
-        maps = source.batch(some, np.zeros(len(some), np.int64)).cpu().numpy()
-        parts.append(representation.take(upper_pooled(network, cut, maps), feature_widths(network, cut)))
-    features = np.concatenate(parts)
-    normaliser = Normaliser.fit(features, representation.norm)
-    return Start(cut, representation, normaliser, normaliser.apply(features), train.labels, classes)
-
-
-def check_trainable(representation: Representation) -> None:
-    """Raise OptionError for features that cannot be trained through."""
-    if representation.pool == "flatten" or representation.norm == "sqrt-l2":
-        raise OptionError(
-            f"fine-tuning trains through pooled features with the norm standard or l2, got {representation}",
-            hint="Give --pool mean, max or mean+max, and --norm standard or l2, or leave them away.",
-        )
-
-
-def grown_on(network: Backbone, start: Start, recipe: Recipe) -> Grown:
-    """A copy of the stages above the cut with a head that is to be learned; the backbone stays as it is."""
-    span = copy.deepcopy(network.above(start.cut))
-    below = network.position(start.cut) > 0
-    return Grown(span, start.representation, start.normaliser, start.classes, with_input=below, dropout=recipe.dropout)
+        return self.head.probabilities(self.features(records))
 
 
 def fine_tune(
@@ -127,16 +62,30 @@ def fine_tune(
     checkpoint: Path | None = None,
     resume: bool = False,
     watch: Callable[[EpochRow], bool] | None = None,
+    listener: EpochListener | None = None,
+    launcher: Launcher | None = None,
 ) -> FineTuned:
     """Train the stages above the cut and a head, from the activations of ``source``.
 
     The epoch that is kept, and the temperature, are chosen on the validation images; without them the last epoch is
     kept, and the temperature is 1. The other parameters, and the errors, are those of ``training.fit``.
+
+    Parameters
+    ----------
+    launcher
+        Starts the loop in several processes; this process alone, if None. They read the activations where they are kept on the disk.
     """
     grown = grown_on(network, start, recipe)
-    trained = fit(
-        grown, source, train, val, recipe, progress=progress, configuration=configuration, checkpoint=checkpoint, resume=resume, watch=watch
-    )
+    if launcher is None:
+        trained = fit(
+            grown, source, train, val, recipe, progress=progress, configuration=configuration, checkpoint=checkpoint, resume=resume,
+            watch=watch, listener=listener,
+        )  # fmt: skip
+    else:
+        order = TrainingOrder(network, start, source, train, val, recipe, configuration, checkpoint, resume)
+        trained = launcher.train(order, progress=progress, listener=listener)
+        grown.load_state_dict(trained.state)
+        grown.requires_grad_(False).eval()
     tuned = FineTuned(
         backbone=tuned_backbone(network, start.cut, grown),
         cut=start.cut,

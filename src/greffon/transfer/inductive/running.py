@@ -17,9 +17,11 @@ from greffon.errors import DataError
 from greffon.heads import Representation
 from greffon.images import PLAIN, View
 from greffon.progress import Progress
-from greffon.training import EpochRow, RateCurve, Recipe, RecomputedViews, Samples, Source, StoredViews
-from greffon.transfer.inductive.finetuning import FineTuned, Start, fine_tune, prepare, suggested_rate
+from greffon.training import EpochListener, EpochRow, RateCurve, Recipe, RecomputedViews, Samples, Source
+from greffon.transfer.inductive.finetuning import FineTuned, fine_tune, suggested_rate
+from greffon.transfer.inductive.ordering import JoinedViews, Launcher
 from greffon.transfer.inductive.planning import Layout
+from greffon.transfer.inductive.starting import Start, prepare
 
 __all__ = ["Frozen", "TunedRun", "frozen_part", "run_tuning", "samples_of", "tuned_probabilities", "with_val"]
 
@@ -62,6 +64,7 @@ class TunedRun:
     val_probabilities: np.ndarray  # float64 (m, c): of the validation images
     curve: RateCurve | None
     seconds: float
+    features: np.ndarray  # float32 (k, d): of the test images, what the head is given
 
 
 def with_val(dataset: Dataset, groups: np.ndarray, share: float, seed: int) -> Dataset:
@@ -114,32 +117,12 @@ def frozen_part(
     failed = {int(mine[i]): reason for mine, found in kept for i, reason in found[0].failed.items()}
     every = [one for _, found in kept for one in found]
     return Frozen(
-        _Joined(kept, len(looks), len(dataset), network),
+        JoinedViews(kept, len(looks), len(dataset), network.preprocess),
         failed,
         sum(one.computed for one in every),
         sum(one.reused for one in every),
         time.perf_counter() - began,
     )
-
-
-@final
-class _Joined:
-    """Sources of some images each as one source of all of them."""
-
-    def __init__(self, kept: Sequence[tuple[np.ndarray, tuple[Activations, ...]]], views: int, images: int, network: Backbone) -> None:
-        self.views = views
-        self._which = np.zeros(images, np.int64)
-        self._place = np.zeros(images, np.int64)
-        self._sources = [StoredViews(found, network.preprocess) for _, found in kept]
-        for number, (mine, _) in enumerate(kept):
-            self._which[mine] = number
-            self._place[mine] = np.arange(len(mine))
-
-    def batch(self, positions: np.ndarray, views: np.ndarray) -> Any:
-        which = self._which[positions]
-        if (which == which[0]).all():
-            return self._sources[which[0]].batch(self._place[positions], views)
-        raise ValueError("a batch must be of training images alone, or of others alone")
 
 
 def run_tuning(
@@ -156,6 +139,8 @@ def run_tuning(
     checkpoint: Path | None = None,
     resume: bool = False,
     watch: Callable[[EpochRow], bool] | None = None,
+    listener: EpochListener | None = None,
+    launcher: Launcher | None = None,
 ) -> TunedRun:
     """Train on the training split, choose on the validation split, and say what the test images are.
 
@@ -189,20 +174,28 @@ def run_tuning(
         checkpoint=checkpoint,
         resume=resume,
         watch=watch,
+        listener=listener,
+        launcher=launcher,
     )
     test = samples_of(dataset, "test", frozen).positions
-    probabilities = tuned_probabilities(tuned, frozen.source, test)
+    features = tuned_features(tuned, frozen.source, test)
+    probabilities = tuned.head.probabilities(features)
     validated = tuned_probabilities(tuned, frozen.source, val.positions)
     some = val if len(val) else None
-    return TunedRun(tuned, start, train, some, test, probabilities, validated, curve, time.perf_counter() - began)
+    return TunedRun(tuned, start, train, some, test, probabilities, validated, curve, time.perf_counter() - began, features)
 
 
 def tuned_probabilities(tuned: FineTuned, source: Source, positions: np.ndarray, block: int = 128) -> np.ndarray:
     """What a tuned network says of the plain view of images: float64 (k, c)."""
-    parts = [np.zeros((0, len(tuned.head.bias)))]
+    return tuned.head.probabilities(tuned_features(tuned, source, positions, block))
+
+
+def tuned_features(tuned: FineTuned, source: Source, positions: np.ndarray, block: int = 128) -> np.ndarray:
+    """What the head of a tuned network is given of the plain view of images: float32 (k, d)."""
+    parts = [np.zeros((0, tuned.head.weight.shape[1]), np.float32)]
     for start in range(0, len(positions), block):
         some = positions[start : start + block]
-        parts.append(tuned.probabilities(source.batch(some, np.zeros(len(some), np.int64)).cpu().numpy()))
+        parts.append(tuned.features(source.batch(some, np.zeros(len(some), np.int64)).cpu().numpy()))
     return np.concatenate(parts)
 
 

@@ -24,9 +24,9 @@ from greffon.errors import DataError, OptionError
 from greffon.heads import Representation
 from greffon.progress import Progress
 from greffon.training import EpochRow, FirstViews, Recipe, Samples, Source, fit
-from greffon.transfer.inductive.finetuning import Start, grown_on, prepare
 from greffon.transfer.inductive.planning import Layout
 from greffon.transfer.inductive.space import SearchSpace, values_of
+from greffon.transfer.inductive.starting import Start, grown_on, prepare
 
 __all__ = ["Ground", "Search", "SearchTrial", "load_optuna", "search"]
 
