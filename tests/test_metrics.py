@@ -13,9 +13,12 @@ from scipy.stats import binomtest, norm
 from sklearn.exceptions import UndefinedMetricWarning
 
 from greffon.metrics import (
+    auroc,
     calibration_error,
+    calibration_error_by_chance,
     confusion,
     log_loss,
+    mcnemar,
     paired_difference,
     per_class,
     reliability,
@@ -219,3 +222,52 @@ def test_reliability_counts_bin_by_bin() -> None:
     np.testing.assert_allclose(found, expected)
     error = sum(n / 200 * abs(sure - right) for n, sure, right in expected)
     assert calibration_error(truth, p) == pytest.approx(error)
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 0), (1, 7), (10, 10), (0, 6), (30, 12)])
+def test_mcnemar_is_a_sum_of_binomial_probabilities(first: int, second: int) -> None:
+    n = first + second
+    tail = sum(math.comb(n, i) for i in range(min(first, second) + 1)) / 2**n
+    assert mcnemar(*pairs(5, first, second, 3)) == pytest.approx(min(1.0, 2 * tail), abs=1e-12)
+
+
+def test_mcnemar_has_the_published_value() -> None:
+    # Fagerland, Lydersen and Laake (2013), BMC Medical Research Methodology 13:91, table 7: airway hyper-responsiveness.
+    assert mcnemar(*pairs(1, 1, 7, 12)) == pytest.approx(0.070, abs=5e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_auroc_is_scikit_learns_with_delongs_variance(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    low, high = np.round(rng.normal(size=40), 1), np.round(rng.normal(0.8, 1.2, size=25), 1)  # rounded: there are ties
+    area, interval = auroc(low, high)
+    truth = np.repeat([0, 1], [40, 25])
+    assert area == pytest.approx(float(reference.roc_auc_score(truth, np.concatenate([low, high]))), abs=1e-12)
+    wins = np.array([[1.0 if b > a else 0.5 if b == a else 0.0 for b in high] for a in low])
+    variance = wins.mean(1).var(ddof=1) / 40 + wins.mean(0).var(ddof=1) / 25
+    half = norm.ppf(0.975) * math.sqrt(variance) / (area * (1 - area))
+    middle = math.log(area / (1 - area))
+    assert interval == pytest.approx(tuple(1 / (1 + math.exp(-end)) for end in (middle - half, middle + half)), abs=1e-9)
+
+
+def test_auroc_of_sets_that_do_not_overlap() -> None:
+    area, interval = auroc(np.arange(20.0), np.arange(30.0, 60.0))
+    assert (area, interval) == (1.0, wilson_interval(20, 20))
+    assert auroc(np.ones(1), np.zeros(1)) == (0.0, wilson_interval(0, 1))
+    area, (low, high) = auroc(np.ones(5), np.ones(5))
+    assert area == 0.5
+    assert low < 0.5 < high
+
+
+@pytest.mark.parametrize("n", [40, 300])
+def test_chance_is_what_a_perfectly_calibrated_model_has(n: int) -> None:
+    """Labels are drawn from the probabilities themselves, so that nothing but chance is left."""
+    rng = np.random.default_rng(n)
+    probabilities = rng.dirichlet([0.4] * 3, size=n)
+    errors = []
+    for _ in range(300):
+        truth = (rng.random((n, 1)) > probabilities.cumsum(1)).sum(1).clip(0, 2)
+        errors.append(calibration_error(truth, probabilities))
+    standard = np.std(errors) / math.sqrt(300) + 0.05 * np.mean(errors) / math.sqrt(200)
+    assert calibration_error_by_chance(probabilities) == pytest.approx(np.mean(errors), abs=5 * float(standard))
+    assert calibration_error_by_chance(np.eye(3)[[0, 1, 1]]) == 0, "who is always right has no luck"

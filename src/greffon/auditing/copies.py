@@ -98,6 +98,7 @@ def copy_findings(
                 score=1.0,
                 reason=f"{'the same file as' if one.exact else 'nearly the same as'} {shown}{more}",
                 exclude=out,
+                facts=(("others", shown), ("more", max(0, len(others) - 3))),
             )
 
 

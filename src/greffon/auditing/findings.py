@@ -62,6 +62,8 @@ class Finding:
         One sentence.
     exclude
         Whether ``--fix quarantine`` lists the file.
+    facts
+        Names and values that the reason was made of, for who says it in another language.
     """
 
     kind: str
@@ -71,6 +73,7 @@ class Finding:
     score: float
     reason: str
     exclude: bool = False
+    facts: tuple[tuple[str, str | int | float], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values: the columns of ``audit.csv``, and whether it is to be excluded."""

@@ -99,13 +99,15 @@ def class_findings(classes: Sequence[str], labels: np.ndarray, groups: np.ndarra
     for name, count in zip(classes, counts, strict=True):
         if count < _FEW:
             yield Finding("few-images", None, name, "", 1 - count / _FEW,
-                          f"{count} different photo{'' if count == 1 else 's'}; intervals of what is said of them are wide")  # fmt: skip
+                          f"{count} different photo{'' if count == 1 else 's'}; intervals of what is said of them are wide",
+                          facts=(("count", count),))  # fmt: skip
     present = [count for count in counts if count]
     if len(present) > 1 and max(present) >= _UNEQUAL * min(present):
         most, least = classes[int(np.argmax(counts))], classes[counts.index(min(present))]
         yield Finding("imbalance", None, least, "", 1 - min(present) / max(present),
                       f"{most} has {max(present)} different photos, {least} has {min(present)}:"
-                      f" {max(present) / min(present):.1f} times as many")  # fmt: skip
+                      f" {max(present) / min(present):.1f} times as many",
+                      facts=(("most", most), ("count", max(present)), ("least", least), ("few", min(present))))  # fmt: skip
 
 
 def _class(contents: Contents, file: int) -> str:

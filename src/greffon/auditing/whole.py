@@ -177,6 +177,7 @@ def label_findings(contents: Contents, suspects: Suspects, probabilities: np.nda
                 reason=f"out of fold {classes[own]} has {100 * probabilities[i, own]:.1f} %,"
                 f" {classes[other]} {100 * probabilities[i, other]:.1f} %",
                 exclude=bool(suspects.sure[i]),
+                facts=(("own", float(probabilities[i, own])), ("other", float(probabilities[i, other]))),
             )
 
 

@@ -13,6 +13,7 @@ from greffon.errors import DataError
 from greffon.heads import softmax
 from greffon.metrics import (
     calibration_error,
+    calibration_error_by_chance,
     confusion,
     log_loss,
     per_class,
@@ -35,6 +36,11 @@ class ClassFigures:
     recall: float
     f1: float
 
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Of the recall, which is the accuracy on the images of this class: 95 % (Wilson); from 0 to 1 where there are none."""
+        return wilson_interval(0 if math.isnan(self.recall) else round(self.recall * self.count), self.count)
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,8 @@ class ReliabilityBin:
 class Evaluation:
     """The figures of one model on one set of labelled images. Intervals are of 95 % (Wilson).
 
-    ``uncalibrated_error`` is the calibration error before the temperature, None where that is not known.
+    ``uncalibrated_error`` is the calibration error before the temperature, None where that is not known; ``chance_error`` what chance
+    alone makes of one with so many images (see ``metrics.calibration_error_by_chance``).
     """
 
     accuracy: float
@@ -66,6 +73,7 @@ class Evaluation:
     confusion: np.ndarray  # int64 (c, c): row true, column predicted
     reliability: tuple[ReliabilityBin, ...] = ()
     uncalibrated_error: float | None = None
+    chance_error: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """The keys of ``metrics.json``."""
@@ -81,6 +89,7 @@ class Evaluation:
             "log_loss": self.log_loss,
             "expected_calibration_error": self.calibration_error,
             "expected_calibration_error_uncalibrated": self.uncalibrated_error,
+            "expected_calibration_error_by_chance": self.chance_error,
             "reliability": [asdict(one) | {"interval": list(one.interval)} for one in self.reliability],
             "classes": [
                 {
@@ -88,6 +97,7 @@ class Evaluation:
                     "count": one.count,
                     "precision": _or_none(one.precision),
                     "recall": _or_none(one.recall),
+                    "recall_interval": list(one.interval),
                     "f1": _or_none(one.f1),
                 }
                 for one in self.classes
@@ -140,4 +150,5 @@ def evaluate_probabilities(
         reliability=tuple(ReliabilityBin(n, sure, share, wilson_interval(round(n * share), n)) for n, sure, share in
                           reliability(truth, probabilities)),
         uncalibrated_error=None if before is None else calibration_error(truth, before),
+        chance_error=calibration_error_by_chance(probabilities),
     )

@@ -42,7 +42,8 @@ def test_classes_without_test_images_do_not_count_as_wrong() -> None:
     found = evaluate_probabilities(truth, probabilities, ("a", "b", "c"))
     assert found.balanced_accuracy == pytest.approx(0.75)
     figures = found.to_dict()
-    assert figures["classes"][2] == {"name": "c", "count": 0, "precision": 0.0, "recall": None, "f1": 0.0}
+    assert figures["classes"][2] == {"name": "c", "count": 0, "precision": 0.0, "recall": None, "recall_interval": [0.0, 1.0],
+                                     "f1": 0.0}  # fmt: skip
 
 
 def test_metrics_json_keeps_its_keys_and_is_json() -> None:
@@ -50,7 +51,7 @@ def test_metrics_json_keeps_its_keys_and_is_json() -> None:
     figures = evaluate_probabilities(truth, probabilities, NAMES).to_dict()
     assert json.loads(json.dumps(figures, allow_nan=False)) == figures
     assert {"accuracy", "accuracy_interval", "n", "balanced_accuracy", "top5_accuracy", "log_loss", "expected_calibration_error",
-            "expected_calibration_error_uncalibrated", "reliability",
+            "expected_calibration_error_uncalibrated", "expected_calibration_error_by_chance", "reliability",
             "classes", "confusion"} == set(figures)  # fmt: skip
 
 
