@@ -92,6 +92,15 @@ def test_names_cannot_break_out(atlas: Atlas, tmp_path: Path) -> None:
     assert not re.findall(r"https?://", page), "nothing from elsewhere"
 
 
+def test_photos_may_have_a_ring_and_a_note(atlas: Atlas) -> None:
+    marked = np.array([True, False, False, True, False])
+    part = map_part(np.zeros((5, 2)), list("abcde"), atlas, marked=marked, marked_name="Wrong <ones>", notes={3: "</script>taken for x"})
+    data = held(part)
+    assert unpacked(data["marked"], "<u1") == [1, 0, 0, 1, 0] and data["notes"] == {"3": "</script>taken for x"}
+    assert "Wrong &lt;ones&gt;</button>" in part and part.count("</script>") == 2 + len(atlas.sheets)
+    assert 'data-do="marked"' not in map_part(np.zeros((5, 2)), list("abcde"), atlas)
+
+
 def test_a_page_may_hold_two_maps_in_two_languages(atlas: Atlas) -> None:
     points = np.zeros((5, 2))
     both = map_part(points, list("abcde"), atlas) + map_part(points, list("abcde"), atlas, lang="fr")

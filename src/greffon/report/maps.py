@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +20,15 @@ from greffon.errors import ImageError, OptionError
 from greffon.images import decode, enlarge, read_bytes, thumbnail
 from greffon.progress import Progress
 from greffon.report.labels import printable
-from greffon.report.parts import filled, write_page
+from greffon.report.parts import asset, filled, write_page
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-__all__ = ["Atlas", "make_atlas", "map_part", "map_report"]
+__all__ = ["MAP_ASSETS", "Atlas", "in_script", "make_atlas", "map_part", "map_report", "packed"]
+
+#: The style and the script of the part, for the policy of a page that holds it.
+MAP_ASSETS = ("map_part.css", "map_part.js")
 
 #: Pixels on all sheets together, the longer side of a thumbnail at most and at least, and a sheet's own.
 _PIXELS, _LARGEST, _SMALLEST, _SHEET = 32_000_000, 160, 24, 1792
@@ -119,6 +122,9 @@ def map_part(
     near: np.ndarray | None = None,
     groups: np.ndarray | None = None,
     group_names: Sequence[str] = (),
+    marked: np.ndarray | None = None,
+    marked_name: str = "",
+    notes: Mapping[int, str] | None = None,
     lang: str = "en",
     alone: bool = False,
 ) -> Markup:
@@ -136,6 +142,10 @@ def map_part(
         int (n, k): the photos most like each one; None: none are shown.
     groups, group_names
         int (n,): the group of each photo, which gives it its colour, -1 for none; and their names. None: one colour.
+    marked, marked_name
+        bool (n,): photos that have a ring, and what a button calls these, which then shows no others.
+    notes
+        What is said of some photos after their names.
     lang
         ``"en"`` or ``"fr"``.
     alone
@@ -156,19 +166,31 @@ def map_part(
     words = _WORDS[lang]
     data = {
         "n": n,
-        "points": _packed(_placed(points), "<u2"),
-        "sizes": _packed(atlas.sizes, "<u1"),
+        "points": packed(_placed(points), "<u2"),
+        "sizes": packed(atlas.sizes, "<u1"),
         "side": atlas.side,
         "columns": atlas.columns,
         "names": [printable(name) for name in names],
-        "near": _packed(near, "<u2") if near is not None and n else "",
+        "near": packed(near, "<u2") if near is not None and n else "",
         "k": 0 if near is None else int(near.shape[1]),
-        "groups": _packed(groups, "<i4") if groups is not None else "",
+        "groups": packed(groups, "<i4") if groups is not None else "",
+        "marked": packed(marked, "<u1") if marked is not None else "",
         "groupNames": [printable(name) for name in group_names],
+        "notes": {str(i): printable(note) for i, note in (notes or {}).items()},
         "words": words,
         "alone": alone,
     }
-    return Markup(filled("map_part.html", {"data": Markup(_json(data)), "sheets": atlas.sheets, "words": words, "n": n}))
+    style, script = MAP_ASSETS
+    values = {
+        "data": Markup(in_script(data)),
+        "sheets": atlas.sheets,
+        "words": words,
+        "n": n,
+        "style": asset(style),
+        "script": asset(script),
+        "marked": marked_name if marked is not None else "",
+    }
+    return Markup(filled("map_part.html", values))
 
 
 def _placed(points: np.ndarray) -> np.ndarray:
@@ -182,11 +204,12 @@ def _placed(points: np.ndarray) -> np.ndarray:
     return np.rint((np.stack([moved[:, 0], -moved[:, 1]], 1) + 0.5) * 65535)
 
 
-def _packed(values: np.ndarray, kind: str) -> str:
+def packed(values: np.ndarray, kind: str) -> str:
+    """Numbers as base64, in a type that NumPy names: a script reads them at once, and they are short."""
     return base64.b64encode(np.ascontiguousarray(values).astype(kind).tobytes()).decode()
 
 
-def _json(values: Any) -> str:
+def in_script(values: Any) -> str:
     """JSON that may stand in a script element: no name can end that."""
     return json.dumps(values, ensure_ascii=True, separators=(",", ":")).replace("<", "\\u003c").replace(">", "\\u003e")
 

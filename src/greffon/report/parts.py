@@ -1,20 +1,70 @@
-"""What the pages share: photos and pictures as data addresses, and how a page is written."""
+"""What the pages share: their head and look, photos and pictures as data addresses, and how a page is written."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from greffon.errors import ImageError, ModelError
 from greffon.images import decode, read_bytes, thumbnail
 
-__all__ = ["Tile", "drawn_address", "filled", "photo_address", "picture_address", "write_page"]
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+__all__ = [
+    "Asset",
+    "Tile",
+    "asset",
+    "content_policy",
+    "drawn_address",
+    "filled",
+    "photo_address",
+    "picture_address",
+    "write_page",
+]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """A style or a script of this package, which pages carry as it is, so that a hash of it can stand in their policy."""
+
+    kind: str  # "style" or "script"
+    text: str
+
+    @property
+    def element(self) -> Markup:
+        """The element of a page that holds it."""
+        from markupsafe import Markup
+
+        return Markup(f"<{self.kind}>{self.text}</{self.kind}>")
+
+    @property
+    def source(self) -> str:
+        """What a Content-Security-Policy calls it."""
+        return f"'sha256-{base64.b64encode(hashlib.sha256(self.text.encode()).digest()).decode()}'"
+
+
+@cache
+def asset(name: str) -> Asset:
+    """A ``.css`` or ``.js`` file of this package."""
+    return Asset("style" if name.endswith(".css") else "script", _read(name))
+
+
+def content_policy(assets: Sequence[Asset]) -> str:
+    """A Content-Security-Policy under which a page runs just these scripts, has just these styles, and reaches for nothing."""
+    allowed = {kind: " ".join(one.source for one in assets if one.kind == kind) or "'none'" for kind in ("style", "script")}
+    return (f"default-src 'none'; img-src data:; style-src {allowed['style']}; script-src {allowed['script']};"
+            " base-uri 'none'; form-action 'none'")  # fmt: skip
 
 
 @final
@@ -45,13 +95,21 @@ def picture_address(file: Path | None) -> str:
 
 def filled(template: str, values: Mapping[str, Any]) -> str:
     """A template of this package with everything filled in, escaped but for what is ``Markup`` already."""
-    from jinja2 import Environment, select_autoescape
+    return _templates().get_template(template).render(values)
 
-    return (
-        Environment(autoescape=select_autoescape(default=True, default_for_string=True), trim_blocks=True)
-        .from_string(files("greffon.report").joinpath(template).read_text(encoding="utf-8"))
-        .render(values)
-    )
+
+@cache
+def _templates() -> Environment:
+    """The templates of this package. Their heads and looks are in ``base.html``, which they extend."""
+    from jinja2 import Environment, FunctionLoader, select_autoescape
+
+    found = Environment(loader=FunctionLoader(_read), autoescape=select_autoescape(default=True, default_for_string=True), trim_blocks=True)
+    found.globals["base_style"] = asset("base.css")
+    return found
+
+
+def _read(name: str) -> str:
+    return files("greffon.report").joinpath(*name.split("/")).read_text(encoding="utf-8")
 
 
 def drawn_address(draw: Callable[[Path], None]) -> str:
