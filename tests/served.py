@@ -21,7 +21,8 @@ import numpy as np
 
 from greffon.images import Preprocess
 
-__all__ = ["CLASSES", "PREPROCESS", "Reply", "Running", "about_of", "ask", "expected", "form", "graph_of", "running", "write_export"]
+__all__ = ["CLASSES", "PREPROCESS", "REMEMBERED", "Reply", "Running", "about_of", "ask", "describe_examples", "describe_openvino",
+           "expected", "form", "graph_of", "running", "seen_as", "write_export", "write_openvino", "write_remembering"]  # fmt: skip
 
 CLASSES = ("chat", "chien", "<b>oiseau</b>")
 PREPROCESS = Preprocess(height=32, width=32, resize="shortest", resize_to=40, interpolation="bilinear", antialias=True, channels="bgr",
@@ -30,9 +31,12 @@ WEIGHT = np.array([[3.0, -1.0, 0.5], [-2.0, 2.0, 1.0], [0.3, 0.4, -2.5]], np.flo
 BIAS = np.array([0.1, -0.2, 0.3], np.float32)
 
 
-def graph_of(*, maps: bool = True, heavy: int = 0, preprocess: Preprocess = PREPROCESS, weight: np.ndarray = WEIGHT) -> Any:
+def graph_of(
+    *, maps: bool = True, features: bool = False, heavy: int = 0, preprocess: Preprocess = PREPROCESS, weight: np.ndarray = WEIGHT
+) -> Any:
     """An export's graph: the photo's way as ``greffon export`` writes it, then the softmax of a linear map of the mean colour.
 
+    ``features``: the mean colour as an output, too.
     ``heavy``: so many convolutions of 64 channels on 64 × 64 beside it, for a network that takes time and changes nothing.
     """
     from onnx import helper, numpy_helper
@@ -64,6 +68,9 @@ def graph_of(*, maps: bool = True, heavy: int = 0, preprocess: Preprocess = PREP
                   made("Add", ["score", "none2"], ["sum"])]  # fmt: skip
     nodes.append(made("Softmax", ["sum" if heavy else "score"], ["probabilities"], axis=1))
     outputs = [helper.make_tensor_value_info("probabilities", 1, ["n", 3])]
+    if features:
+        nodes += [made("GlobalAveragePool", ["pixels"], ["colour"]), made("Flatten", ["colour"], ["features"])]
+        outputs.append(helper.make_tensor_value_info("features", 1, ["n", 3]))
     if maps:
         outputs.append(helper.make_tensor_value_info("maps", 1, ["n", 3, 4, 4]))
     photo = helper.make_tensor_value_info("photo", 2, ["n", "h", "w", 3])
@@ -92,14 +99,83 @@ def about_of(
 
 
 def write_export(
-    folder: Path, *, maps: bool = True, heavy: int = 0, weight: np.ndarray = WEIGHT, more: Mapping[str, Any] | None = None
-) -> Path:
+    folder: Path, *, maps: bool = True, features: bool = False, heavy: int = 0, weight: np.ndarray = WEIGHT,
+    more: Mapping[str, Any] | None = None,
+) -> Path:  # fmt: skip
     """An export folder, as ``greffon export`` makes them."""
-    content = graph_of(maps=maps, heavy=heavy, weight=weight).SerializeToString()
+    content = graph_of(maps=maps, features=features, heavy=heavy, weight=weight).SerializeToString()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "model.onnx").write_bytes(content)
     (folder / "export.json").write_text(json.dumps(about_of(content, maps=maps, more=more)), "utf-8")
     return folder
+
+
+#: What ``write_remembering`` makes a model remember: names, and the photos' seeds.
+REMEMBERED = {"chat/a.jpg": 0, "chat/b.jpg": 1, "chien/<i>c</i>.jpg": 2, "chien/d.jpg": 3, "oiseau/e.jpg": 4, "oiseau/f.jpg": 5}
+_MEAN, _SCALE = np.array([0.1, -0.2, 0.3], np.float32), np.array([1.0, 2.0, 0.5], np.float32)
+
+
+def seen_as(photo: np.ndarray) -> np.ndarray:
+    """The mean colour of a photo as the head of ``write_remembering`` sees it, computed here: float64 (3,)."""
+    row = PREPROCESS.normalise(PREPROCESS.fit(photo)[None]).astype(np.float64)[0].mean((1, 2))
+    return (row / np.linalg.norm(row) - _MEAN) * _SCALE
+
+
+def write_remembering(
+    folder: Path, photos: Sequence[np.ndarray], thumbnails: Sequence[bytes], *, openvino: bool = False
+) -> Path:
+    """An export that carries training photos: their features, names and thumbnails, and 19 scores of novelty, 0.02 to 0.38."""
+    from safetensors.numpy import save_file
+
+    (write_openvino if openvino else write_export)(folder, features=True)
+    arrays = {
+        "features": np.stack([seen_as(one) for one in photos]).astype(np.float16),
+        "labels": np.arange(len(photos), dtype=np.int64) // 2,
+        "mean": _MEAN,
+        "scale": _SCALE,
+        "sizes": np.array([len(one) for one in thumbnails], np.int64),
+        "thumbnails": np.frombuffer(b"".join(thumbnails), np.uint8),
+    }
+    save_file(arrays, folder / "examples.safetensors")
+    about = json.loads((folder / "export.json").read_text("utf-8"))
+    about["examples"] = {"images": len(photos), "width": 3, "norm": "l2", "names": list(REMEMBERED)}
+    about["novelty"] = {"neighbours": 2, "scores": [round(number / 50, 3) for number in range(1, 20)]}
+    describe_examples(folder, about)
+    return folder
+
+
+def describe_examples(folder: Path, about: dict[str, Any]) -> None:
+    """Write ``export.json`` with the size and the sum that the file of the examples has now."""
+    content = (folder / "examples.safetensors").read_bytes()
+    about["files"]["examples.safetensors"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (folder / "export.json").write_text(json.dumps(about), "utf-8")
+
+
+def write_openvino(folder: Path, *, maps: bool = True, features: bool = False, more: Mapping[str, Any] | None = None) -> Path:
+    """The same network as an export folder of OpenVINO's format."""
+    from greffon import silence
+
+    openvino: Any = silence.openvino()
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / "part.onnx"
+    part.write_bytes(graph_of(maps=maps, features=features).SerializeToString())
+    model = openvino.Core().read_model(str(part))
+    part.unlink()
+    model.reshape({model.inputs[0]: openvino.PartialShape([1, -1, -1, 3])})
+    model.set_rt_info(json.dumps({"classes": list(CLASSES), "maps": maps, "precision": "float32"}), ["greffon"])
+    openvino.save_model(model, str(folder / "model.xml"), compress_to_fp16=False)
+    describe_openvino(folder, maps=maps, more=more)
+    return folder
+
+
+def describe_openvino(folder: Path, *, maps: bool = True, more: Mapping[str, Any] | None = None) -> None:
+    """Write ``export.json`` for the files that stand in the folder now."""
+    files = {}
+    for name in ("model.xml", "model.bin"):
+        content = (folder / name).read_bytes()
+        files[name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    told = {**about_of(b"", maps=maps), "format": "openvino", "file": "model.xml", "files": files, **(more or {})}
+    (folder / "export.json").write_text(json.dumps(told), "utf-8")
 
 
 def expected(photo: np.ndarray, weight: np.ndarray = WEIGHT) -> np.ndarray:

@@ -13,8 +13,8 @@ pytest.importorskip("fastapi")
 
 from greffon.errors import OptionError
 from greffon.images import Preprocess
-from greffon.server.deciding import best_first, class_set, score_limit
-from greffon.server.explaining import CELLS, covered, heat_of, seen_box
+from greffon.server.deciding import best_first, class_set, set_limit
+from greffon.server.explaining import CELLS, covered, heat_of
 from greffon.server.limits import ServerLimits
 from greffon.server.problems import Problem
 from greffon.server.shelf import read_sources
@@ -29,9 +29,9 @@ def test_the_limit_is_the_score_of_that_rank(count: int, coverage: str) -> None:
     rank = ceil((count + 1) * Fraction(coverage))
     if rank > count:
         with pytest.raises(Problem, match="wrong-parameter"):
-            score_limit(scores, float(coverage))
+            set_limit(scores, float(coverage))
     else:
-        assert score_limit(scores, float(coverage)) == scores[rank - 1]
+        assert set_limit(scores, float(coverage)) == scores[rank - 1]
 
 
 def test_sets_hold_the_true_class_as_often_as_asked_for() -> None:
@@ -43,7 +43,7 @@ def test_sets_hold_the_true_class_as_often_as_asked_for() -> None:
         return rows, np.array([rng.choice(5, p=row) for row in rows])
 
     rows, labels = drawn(2000)
-    limit = score_limit(np.sort(1 - rows[np.arange(len(rows)), labels]), 0.9)
+    limit = set_limit(np.sort(1 - rows[np.arange(len(rows)), labels]), 0.9)
     rows, labels = drawn(20_000)
     held = np.mean([label in class_set(row, limit) for row, label in zip(rows, labels, strict=True)])
     assert held == pytest.approx(0.9, abs=0.015)
@@ -88,7 +88,7 @@ def test_the_box_is_what_the_network_sees(height: int, width: int, resize: Liter
     photo[..., 0] = np.round(np.linspace(0, 255, width))[None]
     photo[..., 1] = np.round(np.linspace(0, 255, height))[:, None]
     seen = pre.fit(photo).astype(float) / 255
-    left, top, across, down = seen_box(pre, height, width)
+    left, top, across, down = pre.seen_box(height, width)
     assert seen[0, 0, 0] == pytest.approx(left + across / 160, abs=0.02)
     assert seen[0, -1, 0] == pytest.approx(left + across - across / 160, abs=0.02)
     assert seen[0, 0, 1] == pytest.approx(top + down / 128, abs=0.02)

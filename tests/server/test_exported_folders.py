@@ -44,12 +44,18 @@ def test_the_engine_gives_what_a_naive_loop_gives(tmp_path: Path) -> None:
 
 def test_the_schema_is_the_one_that_export_writes() -> None:
     from greffon import exporting
+    from greffon.exporting.files import OPENVINO_SETTINGS
     from greffon.exporting.graph import OUTPUTS
-    from greffon.server import exported, graphs
+    from greffon.exporting.photo import PHOTO, PIXELS
+    from greffon.server import exported, opened, openvino_graphs
 
     assert exporting.SCHEMA == exported.SCHEMA
-    assert (exporting.EXPORT_FILE, exporting.FORMATS[0].file, exporting.RUNNER_FILE) == (exported.ABOUT, exported.GRAPH, exported.RUNNER)
-    assert {graphs.PROBABILITIES, graphs.MAPS} <= set(OUTPUTS)
+    assert (exporting.EXPORT_FILE, exporting.RUNNER_FILE) == (exported.ABOUT, exported.RUNNER)
+    written = {form.name: (form.file, *form.beside) for form in exporting.FORMATS}
+    assert exported.GRAPHS.items() <= written.items()
+    assert (opened.PROBABILITIES, opened.FEATURES, opened.MAPS) == OUTPUTS
+    assert (opened.PHOTO, opened.PIXELS) == (PHOTO, PIXELS)
+    assert openvino_graphs.SETTINGS == OPENVINO_SETTINGS
 
 
 Change = Callable[[dict[str, Any]], None]
@@ -90,7 +96,7 @@ def drop(key: str) -> Change:
         (put("maps", value=False), "maps are not those of export.json"),
         (put("precision", value="int4"), "precision must be"),
         (put("precision", value="int8"), "precision are not those of export.json"),
-        (put("format", value="torch"), "serve takes onnx"),
+        (put("format", value="torch"), "serve takes onnx and openvino"),
         (put("file", value="../../etc/passwd"), "names the file '../../etc/passwd'"),
         (put("file", value="/etc/passwd"), "names the file '/etc/passwd'"),
         (put("files", value={"model.onnx": {"bytes": 1, "sha256": "0" * 64}, "../more": {}}), "names the file '../more'"),

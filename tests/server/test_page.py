@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from drawn import encode, photo
 from greffon.images import decode
-from served import CLASSES, Running, expected, running, write_export
+from served import CLASSES, REMEMBERED, Running, ask, expected, running, write_export, write_remembering
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("fastapi")
@@ -134,6 +135,63 @@ def test_another_model_is_chosen_and_explains_by_occlusion(page: Any, tmp_path: 
     playwright.expect(page.locator(".card .note")).to_have_text(
         "Where covering a place makes the class less probable.", timeout=15_000
     )
+
+
+@pytest.fixture(scope="module")
+def remembering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("remembering")
+    photos = [photo(seed, 50, 70) for seed in REMEMBERED.values()]
+    write_remembering(folder / "e", photos, [encode(one, "JPEG") for one in photos[:-1]] + [b""])
+    with running([folder / "e"], folder / "log") as one:
+        yield one
+
+
+def test_training_photos_that_are_like_it_stand_beside_an_answer(browser: Any, remembering: Running, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encode(photo(2, 50, 70)))  # the third of those that were learned from
+    context = browser.new_context(locale="en-GB")
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    page.goto(remembering.url)
+    page.set_input_files("#files", str(tmp_path / "a.png"))
+    rows = page.locator(".like li")
+    playwright.expect(rows).to_have_count(5)
+    assert rows.first.inner_text() == "learned as chien"
+    assert rows.first.locator("img").get_attribute("alt") == "chien/<i>c</i>.jpg"
+    pictures = page.locator(".like img")
+    for place in range(pictures.count()):
+        playwright.expect(pictures.nth(place)).to_have_js_property("naturalWidth", 70)
+    assert page.locator(".doubt").is_hidden()
+    page.click("#language")
+    assert rows.first.inner_text() == "apprise comme chien"
+    assert faults == [], "the policy of the page lets its pictures in"
+    context.close()
+
+
+def test_what_the_model_does_not_know_is_said(browser: Any, remembering: Running, tmp_path: Path) -> None:
+    """One colour that no training photo has; the server says so, and the page shows no verdict but the nearest guess."""
+    found = None
+    for seed in range(12):
+        picture = np.full((40, 40, 3), np.random.default_rng(seed).integers(0, 256, 3), np.uint8)
+        reply = ask(remembering, "/v1/predict?abstain=0.95", encode(picture), "image/png").json["results"][0]
+        if not reply["known"]:
+            found = encode(picture)
+    assert found
+    (tmp_path / "a.png").write_bytes(found)
+    context = browser.new_context(viewport={"width": 360, "height": 740}, locale="en-GB")
+    page = context.new_page()
+    page.goto(remembering.url)
+    page.set_input_files("#files", str(tmp_path / "a.png"))
+    assert verdict(page) == "I don’t know."
+    best = expected(decode(found))
+    told = page.locator(".doubt").inner_text()
+    assert told.endswith(f"The nearest guess: {CLASSES[int(best.argmax())]}, {100 * best.max():.1f}%.")
+    assert page.locator(".set").is_hidden()
+    assert page.locator(".bars li").count() == 3
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.locator(".heat").click()
+    playwright.expect(page.locator(".card canvas")).to_be_visible(timeout=15_000)
+    context.close()
 
 
 def test_what_is_no_photo_is_told(page: Any, tmp_path: Path) -> None:

@@ -121,6 +121,15 @@ def test_sets_of_classes(server: Running) -> None:
     assert one["unsure"] == (len(one["labels"]) != 1)
     problem(ask(server, "/v1/predict?coverage=0.96", JPEG, "image/jpeg"), 422, "wrong-parameter", "enough for 0.950")
     assert "labels" not in ask(server, "/v1/predict?model=other", JPEG, "image/jpeg").json["results"][0]
+    problem(ask(server, "/v1/predict?coverage=1", JPEG, "image/jpeg"), 422, "wrong-parameter", "coverage")
+
+
+def test_too_few_scores_for_the_usual_sets_are_no_fault_of_who_asks_for_none(tmp_path: Path) -> None:
+    write_export(tmp_path / "e", more={"conformal": [0.1, 0.2, 0.3]})
+    with running([tmp_path / "e"], tmp_path / "log") as one:
+        assert "labels" not in ask(one, "/v1/predict", JPEG, "image/jpeg").json["results"][0]
+        assert "labels" in ask(one, "/v1/predict?coverage=0.75", JPEG, "image/jpeg").json["results"][0]
+        problem(ask(one, "/v1/predict?coverage=0.9", JPEG, "image/jpeg"), 422, "wrong-parameter", "enough for 0.750")
 
 
 def test_a_class_activation_map_adds_up_to_the_score(server: Running) -> None:

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from greffon.activations import silence
+from greffon import silence
 from greffon.activations.quantised import whole_ranges
 from greffon.backbones import Backbone
 from greffon.errors import BackboneError
-from greffon.exporting.network import Trunk
 from greffon.exporting.photo import PIXELS
 from greffon.model import Model
+from greffon.model.modules import Trunk
 
 __all__ = ["largest_activation", "quantised_onnx"]
 
@@ -22,7 +22,8 @@ __all__ = ["largest_activation", "quantised_onnx"]
 def quantised_onnx(trunk: Any, backbone: Backbone, pictures: np.ndarray) -> Any:
     """A trunk's ``onnx.ModelProto`` with pairs of QuantizeLinear and DequantizeLinear, as ``activations.quantise`` does it.
 
-    Whole ranges, biases corrected layer by layer where NNCF can, and the first convolution in float32: see there.
+    Whole ranges, biases corrected layer by layer where NNCF can, and the first convolution in float32: see there. Depthwise ones stay
+    in float32, too: a small part of the arithmetic, in which int8 loses most, and for which ONNX Runtime takes longer (docs/export.md).
 
     Parameters
     ----------
@@ -38,26 +39,32 @@ def quantised_onnx(trunk: Any, backbone: Backbone, pictures: np.ndarray) -> Any:
     """
     nncf: Any = silence.nncf()
     samples = [{PIXELS: backbone.preprocess.normalise(picture[None])} for picture in pictures]
-    first = [node.name for node in trunk.graph.node if node.op_type == "Conv"][:1]
+    convolutions = [node for node in trunk.graph.node if node.op_type == "Conv"]
+    channels = {tensor.name: tensor.dims[1] for tensor in trunk.graph.initializer if len(tensor.dims) == 4}
+    exact = [node.name for place, node in enumerate(convolutions) if place == 0 or (channels.get(node.input[1]) == 1 and _groups(node) > 1)]
     try:
         with silence.quiet():
             try:
-                return _quantised(nncf, trunk, samples, first, quick=False)
+                return _quantised(nncf, trunk, samples, exact, quick=False)
             except KeyError:  # NNCF 3.4 loses its way through graphs with branches while it corrects biases one by one
-                return _quantised(nncf, trunk, samples, first, quick=True)
+                return _quantised(nncf, trunk, samples, exact, quick=True)
     except Exception as error:  # NNCF and ONNX Runtime raise many kinds, some of their own
         reason = (str(error) or type(error).__name__).splitlines()[0][:160]
         raise BackboneError(f"{backbone.name} cannot be quantised to int8 ({reason})", hint="Choose --precision float32.") from error
 
 
-def _quantised(nncf: Any, trunk: Any, samples: list[dict[str, np.ndarray]], first: list[str], *, quick: bool) -> Any:
+def _groups(node: Any) -> int:
+    return next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
+
+
+def _quantised(nncf: Any, trunk: Any, samples: list[dict[str, np.ndarray]], exact: list[str], *, quick: bool) -> Any:
     return nncf.quantize(
         trunk,
         nncf.Dataset(samples),
         subset_size=len(samples),
         fast_bias_correction=quick,
         target_device=nncf.TargetDevice.CPU,
-        ignored_scope=nncf.IgnoredScope(names=first),
+        ignored_scope=nncf.IgnoredScope(names=exact),
         advanced_parameters=whole_ranges(),
     )
 

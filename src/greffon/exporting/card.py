@@ -8,6 +8,7 @@ from typing import Any
 
 from greffon.exporting.graph import OUTPUTS
 from greffon.exporting.photo import PHOTO
+from greffon.exporting.remembered import novelty_told
 from greffon.model import Model
 
 __all__ = ["SCHEMA", "model_card", "properties", "tool_versions"]
@@ -17,7 +18,7 @@ SCHEMA = 1
 
 
 def properties(model: Model, *, maps: bool, precision: str, batches: bool = True) -> dict[str, Any]:
-    """What the file itself carries, as JSON values: classes, temperature, the contract of input and outputs, the model card."""
+    """What the file itself carries, as JSON values: classes, temperature, contract of input and outputs, scores for sets, model card."""
     n = "n" if batches else 1
     shapes = {
         "probabilities": [n, len(model.classes)],
@@ -29,6 +30,7 @@ def properties(model: Model, *, maps: bool, precision: str, batches: bool = True
         "features": "of the photo, before the normaliser: as greffon embed gives them",
         "maps": "class activation maps; the mean over h' and w' is the score before the temperature",
     }
+    scores = {} if model.conformal is None else {"conformal": [round(float(score), 6) for score in model.conformal]}
     return {
         "greffon": SCHEMA,
         "classes": list(model.classes),
@@ -44,6 +46,8 @@ def properties(model: Model, *, maps: bool, precision: str, batches: bool = True
             {"name": name, "dtype": "float32", "shape": shapes[name], "what": what[name]} for name in (OUTPUTS if maps else OUTPUTS[:-1])
         ],
         "maps": maps,
+        **scores,
+        **novelty_told(model),
         "model": model_card(model),
     }
 

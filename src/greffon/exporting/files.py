@@ -9,7 +9,7 @@ from typing import Any, final
 
 import numpy as np
 
-from greffon.activations import silence
+from greffon import silence
 from greffon.errors import ExportError
 from greffon.exporting.parity import Runner
 from greffon.exporting.photo import PHOTO

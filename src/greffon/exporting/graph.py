@@ -15,10 +15,10 @@ from torch import nn
 
 from greffon.backbones import stage_shapes
 from greffon.errors import BackboneError, OptionError
-from greffon.exporting.network import Crown, PooledCrown, Trunk, taken_stages
 from greffon.exporting.photo import OPSET, PHOTO, PIXELS, photo_nodes
 from greffon.images import Preprocess
 from greffon.model import Model
+from greffon.model.modules import Crown, PooledCrown, Trunk, taken_stages
 
 __all__ = [
     "CUT",

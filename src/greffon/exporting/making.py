@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -17,12 +17,13 @@ from greffon.exporting.calibrating import largest_activation
 from greffon.exporting.card import properties, tool_versions
 from greffon.exporting.files import FORMATS, ONNX_SETTINGS, OPENVINO_SETTINGS, Format, open_file, runner_text
 from greffon.exporting.graph import has_exporter
-from greffon.exporting.network import has_maps
 from greffon.exporting.parity import TOLERANCES, Parity, check_parity, sample_photos
 from greffon.exporting.photo import OPSET, can_be_exported
+from greffon.exporting.remembered import EXAMPLES_FILE, examples_told, write_examples_file
 from greffon.exporting.writing import Wish, write_file
 from greffon.images import read_bytes
 from greffon.model import Model, write_json
+from greffon.model.modules import has_maps
 from greffon.progress import Progress, Silent
 from greffon.report import check_folder_is_free
 
@@ -45,6 +46,8 @@ class Exported:
     ----------
     folder
         It holds ``files``, the first of which is the model.
+    bytes
+        Of the network's files.
     parity
         How far the file is from the model.
     beside_predict
@@ -106,12 +109,13 @@ def export_model(
     check: Sequence[Path] = (),
     calibrate: Sequence[Path] = (),
     maps: bool = True,
+    examples: bool = True,
     tolerance: float = 0.0,
     progress: Progress | None = None,
 ) -> Exported:
     """Write a model as one file that takes photos, compare it with the model, and keep it only if the two agree.
 
-    The folder gets the file, ``export.json`` and ``run.py``.
+    The folder gets the file, ``export.json``, ``run.py`` and, where the model has examples, a file with these.
 
     Parameters
     ----------
@@ -125,6 +129,8 @@ def export_model(
         Photos that the ranges of int8 are taken from, by default every other one of ``check``.
     maps
         Whether class activation maps become an output where they are exact.
+    examples
+        Whether what the model remembers of its training photos goes along.
     tolerance
         The most that a probability may be off; 0: that of the format in float32, and of ``TOLERANCES`` in others.
 
@@ -142,6 +148,8 @@ def export_model(
         raise OptionError(f"export: --tolerance must be between 0 and 1, got {tolerance}")
     can_be_exported(model.backbone.preprocess)
     check_folder_is_free(folder, (EXPORT_FILE,))
+    if not examples:
+        model = replace(model, examples=None, novelty=None)
     carried = precision == "int8" and form.name == "openvino" and model.quantised is not None
     with_maps = maps and has_maps(model) and not carried
     compared, pictures = list(check), np.zeros((0, 1, 1, 3), np.uint8)
@@ -161,9 +169,12 @@ def export_model(
             write_file(model, form.name, Wish(precision, with_maps, pictures, about), part / form.file)
             parity, beside = _gate(model, form, part / form.file, precision, _some(compared), allowed, listener)
             files = (form.file, *form.beside)
+            size = sum((part / one).stat().st_size for one in files)
+            if model.examples is not None:
+                write_examples_file(model, model.examples, part / EXAMPLES_FILE)
+                files, about = (*files, EXAMPLES_FILE), about | examples_told(model, model.examples)
             write_json(part / EXPORT_FILE, {**about, **_record(form, precision, part, files, parity, beside)})
             (part / RUNNER_FILE).write_text(runner_text(form), encoding="utf-8")
-            size = sum((part / one).stat().st_size for one in files)
             _replace(part, folder, (*files, RUNNER_FILE, EXPORT_FILE))
     except OSError as error:
         raise OptionError(f"--out {folder}: cannot be written ({error.strerror or error})") from error
@@ -227,10 +238,20 @@ def _gate(
         others = "".join(f"\n  {one.image}: {one.file} instead of {one.model}" for one in parity.other[:5])
         raise ExportError(
             f"the file in {precision} does not say what the model says, and was removed: {parity}{others}",
-            hint="Choose a finer --precision, or allow more with --tolerance." if precision != "float32" else
-            "This is a fault of greffon's or of the engine's, unless --tolerance was small.",
+            hint=_advice(form.name, precision),
         )  # fmt: skip
     return parity, beside
+
+
+def _advice(to: str, precision: str) -> str:
+    """What to do about a file that the gate has refused."""
+    if precision == "float32":
+        return "This is a fault of greffon's or of the engine's, unless --tolerance was small."
+    if precision == "float16":
+        return "Choose --precision float32, or allow more with --tolerance."
+    other = ", or --to onnx, whose int8 may come nearer" if to == "openvino" else ""
+    return (f"Choose --precision float16, which is half as large as float32{other}, or name other photos of the kind that the model will"
+            " see with --calibrate (64 are used), or allow more with --tolerance where such a difference does no harm.")  # fmt: skip
 
 
 def _record(
@@ -254,10 +275,9 @@ def _record(
 
 def _replace(part: Path, folder: Path, names: Sequence[str]) -> None:
     """Put the files in their place, those of an earlier export away, and ``export.json`` last."""
-    for form in FORMATS:
-        for old in (form.file, *form.beside):
-            if old not in names:
-                (folder / old).unlink(missing_ok=True)
+    for old in (EXAMPLES_FILE, *(name for form in FORMATS for name in (form.file, *form.beside))):
+        if old not in names:
+            (folder / old).unlink(missing_ok=True)
     (folder / EXPORT_FILE).unlink(missing_ok=True)
     for name in names:
         (part / name).replace(folder / name)

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from greffon.errors import BackboneError
 from greffon.exporting.graph import quiet
-from greffon.exporting.network import Crown, Trunk
 from greffon.exporting.photo import SUPPORT, can_be_exported, tall_first
 from greffon.images import Preprocess
 from greffon.model import Model
+from greffon.model.modules import Crown, Trunk
 
 __all__ = ["Photo", "write_torch"]
 

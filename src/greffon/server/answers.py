@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-__all__ = ["Explanation", "Health", "ImageAnswer", "ModelAnswer", "Models", "Prediction", "ProblemAnswer"]
+__all__ = ["Example", "Explanation", "Health", "ImageAnswer", "ModelAnswer", "Models", "Prediction", "ProblemAnswer"]
 
 
 class ProblemAnswer(BaseModel):
@@ -18,18 +18,30 @@ class ProblemAnswer(BaseModel):
     detail: Annotated[str, Field(examples=["not an image of a known format (JPEG, PNG, ...)"])]
 
 
+class Example(BaseModel):
+    """A training photo that an image is like."""
+
+    label: Annotated[str, Field(description="Its class, as it was trained with")]
+    distance: Annotated[float, Field(description="From 0, the same to the model, to 2: one minus the cosine of its features")]
+    name: Annotated[str | None, Field(description="Its path within the training data, where the model carries names")] = None
+    thumbnail: Annotated[str | None, Field(description="A small JPEG as a data: address, where the model carries them")] = None
+
+
 class ImageAnswer(BaseModel):
     """What is said of one image; or ``problem``, and why nothing is."""
 
     name: Annotated[str, Field(description="The file name that came with it, or empty")] = ""
-    label: Annotated[str | None, Field(description="The most probable class")] = None
-    probability: Annotated[float | None, Field(description="Of that class")] = None
+    label: Annotated[str | None, Field(description="The most probable class; missing where known is false")] = None
+    probability: Annotated[float | None, Field(description="Of the most probable class")] = None
     probabilities: Annotated[dict[str, float] | None, Field(description="By class, the most probable first; ?top=K: so many")] = None
     labels: Annotated[
         list[str] | None,
         Field(description="Where the model carries it: the classes that hold the true one with the probability ?coverage="),
     ] = None
     unsure: Annotated[bool | None, Field(description="Where labels is told: whether that is none, or more than one")] = None
+    novelty: Annotated[float | None, Field(description="With ?abstain=: how unlike it is to the training photos, from 0 to 2")] = None
+    known: Annotated[bool | None, Field(description="With ?abstain=: whether it is like enough to them for an answer")] = None
+    nearest: Annotated[list[Example] | None, Field(description="With ?nearest=K: the training photos that it is most like")] = None
     problem: ProblemAnswer | None = None
 
 
@@ -62,7 +74,9 @@ class ModelAnswer(BaseModel):
     precision: str
     maps: Annotated[bool, Field(description="Whether it has exact class activation maps")]
     sets: Annotated[bool, Field(description="Whether it carries what sets of classes need")]
-    sha256: Annotated[str, Field(description="Of its file")]
+    abstain: Annotated[float, Field(description="The most that ?abstain= may be; 0 where it cannot tell what is new to it")]
+    examples: Annotated[int, Field(description="How many of its training photos it can show: ?nearest=")]
+    sha256: Annotated[str, Field(description="Of its file; of two, the sum of their sums")]
     card: Annotated[dict[str, Any], Field(description="Where it comes from and how good it is")]
 
 

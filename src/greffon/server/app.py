@@ -21,7 +21,7 @@ from greffon.server.keys import Keys
 from greffon.server.limits import ServerLimits
 from greffon.server.logs import Log
 from greffon.server.measures import Measures
-from greffon.server.predicting import Desk, Tally
+from greffon.server.predicting import MOST_NEAREST, Desk, Tally, Wishes
 from greffon.server.problems import KINDS, MEDIA_TYPE, Problem, problem_response
 from greffon.server.requests import Base64Images
 from greffon.server.shelf import Served, Shelf
@@ -183,10 +183,15 @@ def _add_api(app: FastAPI, shelf: Shelf, desk: Desk) -> None:
         request: Request,
         model: _ModelQuery = "",
         top: Annotated[int, Query(ge=0, le=1_000_000, description="So many classes of each image; 0: all")] = 0,
-        coverage: Annotated[float, Query(gt=0, lt=1, description="Of the sets of classes, where the model carries them")] = 0.9,
-    ) -> Prediction:
+        coverage: Annotated[float | None, Query(gt=0, lt=1, description="Of the sets of classes, where the model carries what they need;"
+                                                " by default 0.9, where enough photos were held out for it")] = None,
+        abstain: Annotated[float, Query(ge=0, lt=1, description="The share of photos of the known kind that shall be answered, 0.95 say;"
+                                        " what is newer than that gets no label. 0: all are answered")] = 0,
+        nearest: Annotated[int, Query(ge=0, le=MOST_NEAREST, description="So many training photos that each image is most like")] = 0,
+    ) -> Prediction:  # fmt: skip
         """Say what is on one or more photos. A photo that cannot be read is told as such beside the others."""
-        return await desk.predict(request, request.state.tally, model=model, top=top, coverage=coverage)
+        wishes = Wishes(top=top, coverage=coverage, abstain=abstain, nearest=nearest)
+        return await desk.predict(request, request.state.tally, model=model, wishes=wishes)
 
     @app.post("/v1/explain", tags=["photos"], response_model=Explanation, responses=_IMAGE_PROBLEMS, openapi_extra=body)
     async def explain(
@@ -199,9 +204,10 @@ def _add_api(app: FastAPI, shelf: Shelf, desk: Desk) -> None:
 
 
 def _model(served: Served, default: bool) -> ModelAnswer:
-    export = served.export
+    export, own = served.export, served.export.remembered
     return ModelAnswer(name=served.name, default=default, classes=list(export.classes), precision=export.precision, maps=export.maps,
-                       sets=export.conformal is not None, sha256=export.sha256, card=export.card)  # fmt: skip
+                       sets=export.conformal is not None, abstain=0 if own is None else own.most_kept,
+                       examples=0 if own is None else len(own), sha256=export.sha256, card=export.card)  # fmt: skip
 
 
 def _add_page(app: FastAPI) -> None:

@@ -48,10 +48,21 @@ class Watcher(Protocol):
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """What the network says of one picture: float64 (c,), and float32 (c, h', w') where maps were asked for."""
+    """What the network says of one picture.
+
+    Parameters
+    ----------
+    probabilities
+        float64 (c,).
+    maps
+        float32 (c, h', w') where they were asked for.
+    features
+        float32 (d,) where the network gives them.
+    """
 
     probabilities: np.ndarray
     maps: np.ndarray | None
+    features: np.ndarray | None = None
 
 
 @final
@@ -208,8 +219,9 @@ class Batcher:
             if self._fault:
                 self._fault(error)
             return [Problem("fault", "the network could not be run; see the server's log") for _ in jobs]
-        maps = found.maps
-        return [Answer(rows[i], maps[i] if maps is not None and jobs[i].maps else None) for i in range(len(jobs))]
+        maps, features = found.maps, found.features
+        return [Answer(rows[i], maps[i] if maps is not None and jobs[i].maps else None, None if features is None else features[i])
+                for i in range(len(jobs))]  # fmt: skip
 
 
 def _late() -> Problem:

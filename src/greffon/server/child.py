@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
-import os
 import shutil
 import subprocess
 import sys
@@ -76,7 +75,7 @@ def _sum_of(folder: Path) -> str:
 
 
 def _export(folder: Path, out: Path) -> None:
-    words = [sys.executable, "-m", "greffon", "export", os.path.abspath(folder), "--to", "onnx", "--out", str(out), "--quiet"]  # noqa: PTH100
+    words = [sys.executable, "-m", "greffon", "export", str(folder.absolute()), "--to", "onnx", "--out", str(out), "--quiet"]
     done = subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
     if done.returncode or not is_export_folder(out):
         shutil.rmtree(out, ignore_errors=True)

@@ -6,9 +6,11 @@ import math
 
 import numpy as np
 
+from greffon.conformal import prediction_sets, score_limit
+from greffon.errors import OptionError
 from greffon.server.problems import Problem
 
-__all__ = ["best_first", "class_set", "score_limit"]
+__all__ = ["best_first", "class_set", "set_limit"]
 
 
 def best_first(row: np.ndarray, most: int = 0) -> list[int]:
@@ -20,22 +22,19 @@ def best_first(row: np.ndarray, most: int = 0) -> list[int]:
     return order[: most or None].tolist()
 
 
-def score_limit(scores: np.ndarray, coverage: float) -> float:
-    """The score up to which a class belongs to the set: the ceil((n + 1) coverage)-th smallest of float64 (n,), sorted.
-
-    Split conformal prediction: Angelopoulos and Bates (2023), arXiv:2107.07511, section 1. Raises Problem where the
-    coverage cannot be, or n is too small for it.
-    """
-    if not 0 < coverage < 1:
-        raise Problem("wrong-parameter", f"coverage: must be above 0 and below 1, got {coverage:g}")
-    # 0.9 is not exact in binary: 9 of 9 + 1 must not become 10 by a rounding.
-    rank = math.ceil((len(scores) + 1) * coverage - 1e-9)
-    if rank > len(scores):
+def set_limit(scores: np.ndarray, coverage: float) -> float:
+    """``conformal.score_limit``, for a client. Raises Problem where the coverage cannot be, or the scores are too few for it."""
+    try:
+        limit = score_limit(scores, coverage)
+    except OptionError as error:
+        raise Problem("wrong-parameter", f"coverage: {error.what}") from error
+    if math.isinf(limit):
         most = f"{len(scores)} photos were held out for this model, enough for {len(scores) / (len(scores) + 1):.3f} at most"
         raise Problem("wrong-parameter", f"coverage: {most}, got {coverage:g}")
-    return float(scores[rank - 1])
+    return limit
 
 
 def class_set(row: np.ndarray, limit: float) -> list[int]:
-    """The numbers of the classes with 1 - p at most ``limit``, the most probable first. May be none."""
-    return [number for number in best_first(row) if 1 - row[number] <= limit]
+    """The numbers of the classes of float64 (c,) that are in the set, the most probable first. May be none."""
+    held = prediction_sets(row[None], limit)[0]
+    return [number for number in best_first(row) if held[number]]

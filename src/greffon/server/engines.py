@@ -1,17 +1,21 @@
-"""The engine: what runs the network of an export. ONNX Runtime, in this process, without torch."""
+"""The engine: what runs the network of an export, in this process, without torch."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from time import perf_counter
+from typing import final
 
 import numpy as np
 
 from greffon.errors import ModelError
 from greffon.images import Preprocess
-from greffon.server.exported import GRAPH, Export
-from greffon.server.graphs import MAPS, PHOTO, PIXELS, PROBABILITIES, halves
+from greffon.server.exported import Export
+from greffon.server.onnx_graphs import open_onnx
+from greffon.server.opened import FEATURES, MAPS, PROBABILITIES, Opened, first_line, outputs_of
+from greffon.server.openvino_graphs import open_openvino
 
 __all__ = ["Engine", "Outputs", "make_engine"]
 
@@ -31,27 +35,33 @@ class Outputs:
         float32 (n, c).
     maps
         float32 (n, c, h', w'), or None where they were not asked for.
+    features
+        float32 (n, d), where the model has training photos to compare them with.
     """
 
     probabilities: np.ndarray
     maps: np.ndarray | None
+    features: np.ndarray | None = None
 
 
 @final
 class Engine:
-    """One network, ready to run. ``run`` is called by one thread at a time."""
+    """One network, ready to run. ``run`` is called by one thread at a time.
 
-    def __init__(self, session: Any, preprocess: Preprocess, *, has_maps: bool) -> None:
-        self._session = session
+    ``cost``: seconds that a picture took when it was tried; 0 before.
+    """
+
+    def __init__(self, opened: Opened, preprocess: Preprocess, outputs: Sequence[str]) -> None:
+        self._opened = opened
         self.preprocess = preprocess
-        self.has_maps = has_maps
+        self._outputs = tuple(outputs)
+        self.cost = 0.0
 
     def run(self, pictures: np.ndarray, *, maps: bool = False) -> Outputs:
         """Pictures as ``Preprocess.fit`` gives them, uint8 (n, height, width, 3), to what the network says of them."""
-        pixels = self.preprocess.normalise(pictures)
-        names = [PROBABILITIES, MAPS] if maps and self.has_maps else [PROBABILITIES]
-        found = self._session.run(names, {PIXELS: pixels})
-        return Outputs(found[0], found[1] if len(found) > 1 else None)
+        names = [name for name in self._outputs if maps or name != MAPS]
+        found = dict(zip(names, self._opened.network(self.preprocess.normalise(pictures), names), strict=True))
+        return Outputs(found[PROBABILITIES], found.get(MAPS), found.get(FEATURES))
 
 
 def make_engine(export: Export, *, threads: int) -> Engine:
@@ -60,33 +70,15 @@ def make_engine(export: Export, *, threads: int) -> Engine:
     Raises
     ------
     ModelError
-        The graph is not one that may be run, cannot be run, or gives what it should not.
+        The graph is not one that may be run, its resize is not that of ``Preprocess``, or it gives what it should not.
+    OptionError
+        What runs it is not installed.
     """
-    parts = halves(export)
-    file = export.folder / GRAPH
-    _check_photo(_session(parts.photo, file, 1), export.preprocess, file)
-    engine = Engine(_session(parts.network, file, threads), export.preprocess, has_maps=export.maps)
-    _check_network(engine, export, file)
+    opened = (open_openvino if export.format == "openvino" else open_onnx)(export, threads=threads)
+    _check_photo(opened, export.preprocess, export.file)
+    engine = Engine(opened, export.preprocess, outputs_of(export))
+    _check_network(engine, export, export.file)
     return engine
-
-
-def _session(content: bytes, file: Path, threads: int) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # Threads that wait do so asleep: the processor is needed for the next photos.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime raises kinds of its own
-        raise ModelError(f"{file}: ONNX Runtime cannot load it ({_first_line(error)})") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0][:200]
 
 
 def _drawn(height: int, width: int) -> np.ndarray:
@@ -97,16 +89,16 @@ def _drawn(height: int, width: int) -> np.ndarray:
     return np.stack([soft, edges, 255 - soft], 2).astype(np.uint8)
 
 
-def _check_photo(session: Any, preprocess: Preprocess, file: Path) -> None:
+def _check_photo(opened: Opened, preprocess: Preprocess, file: Path) -> None:
     """The file's own way from a photo to what the network sees, beside the one that is used here."""
     scale = np.asarray(preprocess.std, np.float64).reshape(1, 3, 1, 1) / (abs(preprocess.scale) or 1)
     for height, width in ((123, 187), (210, 96)):
         photo = _drawn(height, width)
         expected = preprocess.normalise(preprocess.fit(photo)[None])
         try:
-            found = session.run([PIXELS], {PHOTO: photo[None]})[0]
-        except Exception as error:  # as above
-            raise ModelError(f"{file}: cannot be run on a photo ({_first_line(error)})") from error
+            found = opened.photo(photo[None])
+        except Exception as error:  # engines raise kinds of their own
+            raise ModelError(f"{file}: cannot be run on a photo ({first_line(error)})") from error
         if found.shape != expected.shape:
             raise ModelError(f"{file}: makes {found.shape} of a photo, and export.json says {expected.shape}")
         off = np.abs(found - expected) * scale
@@ -117,14 +109,20 @@ def _check_photo(session: Any, preprocess: Preprocess, file: Path) -> None:
 
 def _check_network(engine: Engine, export: Export, file: Path) -> None:
     pictures = np.stack([export.preprocess.fit(_drawn(height, width)) for height, width in ((64, 80), (90, 70))])
+    began = perf_counter()
     try:
         found = engine.run(pictures, maps=True)
-    except Exception as error:  # as above
-        raise ModelError(f"{file}: cannot be run ({_first_line(error)})") from error
+    except Exception as error:  # engines raise kinds of their own
+        raise ModelError(f"{file}: cannot be run ({first_line(error)})") from error
+    engine.cost = (perf_counter() - began) / len(pictures)
     rows, count = found.probabilities, len(export.classes)
     if rows.dtype != np.float32 or rows.shape != (2, count):
         raise ModelError(f"{file}: gives {rows.dtype} {rows.shape} for two photos, and there are {count} classes")
     if not np.isfinite(rows).all() or rows.min() < 0 or np.abs(rows.sum(1) - 1).max() > 1e-3:
         raise ModelError(f"{file}: what it gives are no probabilities")
+    if export.remembered is not None:
+        wanted, features = (2, export.remembered.known.shape[1]), found.features
+        if features is None or features.shape != wanted or features.dtype != np.float32 or not np.isfinite(features).all():
+            raise ModelError(f"{file}: gives features that are not float32 {wanted}, as those of the training photos are")
     if found.maps is not None and (found.maps.ndim != 4 or found.maps.shape[:2] != (2, count) or found.maps.shape[2] < 1):
         raise ModelError(f"{file}: its class activation maps have the shape {found.maps.shape}")

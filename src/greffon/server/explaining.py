@@ -6,7 +6,7 @@ import numpy as np
 
 from greffon.images import Preprocess
 
-__all__ = ["CELLS", "covered", "heat_of", "seen_box"]
+__all__ = ["CELLS", "covered", "heat_of"]
 
 #: Places along each side that are covered, one after the other.
 CELLS = 6
@@ -41,13 +41,3 @@ def heat_of(probabilities: np.ndarray, number: int) -> np.ndarray:
     ``probabilities`` are those of ``covered``, (1 + CELLS², c).
     """
     return (probabilities[0, number] - probabilities[1:, number]).reshape(CELLS, CELLS)
-
-
-def seen_box(preprocess: Preprocess, height: int, width: int) -> tuple[float, float, float, float]:
-    """The part of a photo of this size that the network sees: left, top, width and height as shares of the photo's sides."""
-    if preprocess.resize == "squash":
-        return 0.0, 0.0, 1.0, 1.0
-    shorter = min(height, width)
-    full_height, full_width = height * preprocess.resize_to // shorter, width * preprocess.resize_to // shorter
-    across, down = preprocess.width / full_width, preprocess.height / full_height
-    return (1 - across) / 2, (1 - down) / 2, across, down

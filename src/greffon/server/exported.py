@@ -7,11 +7,7 @@ finite are refused, each with its reason.
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import json
-import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -20,13 +16,17 @@ import numpy as np
 
 from greffon.errors import GreffonError, ModelError
 from greffon.images import Preprocess
+from greffon.server.reading import as_json, check_names, read_file, typed
+from greffon.server.remembered import EXAMPLES, MOST_EXAMPLES_BYTES, Remembered, read_remembered
 
-__all__ = ["ABOUT", "GRAPH", "RUNNER", "SCHEMA", "Export", "is_export_folder", "read_export"]
+__all__ = ["ABOUT", "GRAPHS", "RUNNER", "SCHEMA", "Export", "is_export_folder", "read_export"]
 
 #: The version of export.json that is read.
 SCHEMA = 1
-#: The files of an export folder: what it says of itself, the network, and the small program that is never run here.
-ABOUT, GRAPH, RUNNER = "export.json", "model.onnx", "run.py"
+#: What an export folder says of itself, and the small program that is never run here.
+ABOUT, RUNNER = "export.json", "run.py"
+#: The files of the network, by format: the graph first.
+GRAPHS = {"onnx": ("model.onnx",), "openvino": ("model.xml", "model.bin")}
 
 #: Limits of what is read, in bytes: no export comes near.
 _MOST_ABOUT, _MOST_GRAPH = 16 * 2**20, 2**31 - 1
@@ -43,10 +43,12 @@ class Export:
     ----------
     folder
         Where it stands.
-    graph
-        The bytes of the ONNX file, whose sum is the one that ``export.json`` tells.
+    format
+        One of ``GRAPHS``.
+    graph, weights
+        The bytes of the network's files, whose sums are those that ``export.json`` tells; ONNX has its weights in the graph.
     sha256
-        That sum.
+        The sum of its file; where there are two, the sum of their sums.
     classes
         In the order of the outputs.
     preprocess
@@ -57,19 +59,32 @@ class Export:
         Of the network: ``"float32"``, ``"float16"`` or ``"int8"``.
     conformal
         Sorted scores, float64 (k,), that give sets of classes their size; None where the model carries none.
+    remembered
+        Of the training photos; None where the model carries nothing of them.
     card
         The model card, JSON values as they stand in the file.
+    fingerprint
+        sha256 of ``export.json``, which has the sums of all other files.
     """
 
     folder: Path
+    format: str
     graph: bytes
+    weights: bytes
     sha256: str
     classes: tuple[str, ...]
     preprocess: Preprocess
     maps: bool
     precision: str
     conformal: np.ndarray | None
+    remembered: Remembered | None
     card: dict[str, Any]
+    fingerprint: str
+
+    @property
+    def file(self) -> Path:
+        """The file of the graph: what faults are told of."""
+        return self.folder / GRAPHS[self.format][0]
 
 
 def is_export_folder(folder: Path) -> bool:
@@ -88,131 +103,102 @@ def read_export(folder: Path) -> Export:
     ModelError
         With the file and the fault.
     """
-    _only_known_files(folder)
-    about = _about(folder / ABOUT)
-    told = _files(folder, about)
-    graph = _read(folder / GRAPH, _MOST_GRAPH)
-    if len(graph) != told["bytes"]:
-        raise ModelError(f"{folder / GRAPH}: has {len(graph):,} bytes, and {ABOUT} says {told['bytes']:,}: damaged, or exchanged")
-    found = hashlib.sha256(graph).hexdigest()
-    if found != told["sha256"]:
-        raise ModelError(f"{folder / GRAPH}: has the SHA-256 {found[:12]}…, and {ABOUT} says {told['sha256'][:12]}…: damaged, or exchanged")
-    card = _typed(about, "model", dict, folder)
+    check_names(folder, ABOUT, (RUNNER, EXAMPLES, *(name for names in GRAPHS.values() for name in names)))
+    file = folder / ABOUT
+    text = read_file(file, _MOST_ABOUT)
+    about = _about(text, file)
+    form = _format(about, file)
+    told = _told_files(form, about, file)
+    contents = {name: _content(folder / name, told[name]) for name in GRAPHS[form]}
+    sums = [told[name]["sha256"] for name in GRAPHS[form]]
+    card = typed(about, "model", dict, file)
     try:
-        preprocess = Preprocess.from_dict(_typed(card, "preprocess", dict, folder))
+        preprocess = Preprocess.from_dict(typed(card, "preprocess", dict, file))
     except GreffonError as error:
-        raise ModelError(f"{folder / ABOUT}: {error.what}") from error
-    precision = _typed(about, "precision", str, folder)
+        raise ModelError(f"{file}: {error.what}") from error
+    precision = typed(about, "precision", str, file)
     if precision not in ("float32", "float16", "int8"):
-        raise ModelError(f"{folder / ABOUT}: precision must be float32, float16 or int8, got {precision[:40]!r}")
+        raise ModelError(f"{file}: precision must be float32, float16 or int8, got {precision[:40]!r}")
+    classes, remembered = _classes(about, file), None
+    if EXAMPLES in told:
+        remembered = read_remembered(_content(folder / EXAMPLES, told[EXAMPLES], MOST_EXAMPLES_BYTES), about, file, len(classes))
+    graph, *others = contents.values()
     return Export(
         folder=folder,
+        format=form,
         graph=graph,
-        sha256=found,
-        classes=_classes(folder, about),
+        weights=b"".join(others),
+        sha256=sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest(),
+        classes=classes,
         preprocess=preprocess,
-        maps=_typed(about, "maps", bool, folder),
+        maps=typed(about, "maps", bool, file),
         precision=precision,
-        conformal=_conformal(folder, about),
+        conformal=_scores(about, "conformal", file),
+        remembered=remembered,
         card=card,
+        fingerprint=hashlib.sha256(text).hexdigest(),
     )
 
 
-def _only_known_files(folder: Path) -> None:
-    try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208  # names, not paths
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder}: cannot be read ({getattr(error, 'strerror', None) or error})",
-                         hint="serve takes a folder that greffon export made, or one of greffon train's.") from error  # fmt: skip
-    if ABOUT not in names:
-        raise ModelError(f"{folder}: not an export folder ({ABOUT} is missing)", hint="Make one with: greffon export MODEL --out DIR")
-    others = [name for name in names if name not in (ABOUT, GRAPH, RUNNER)]
-    if others:
-        raise ModelError(f"{folder}: holds {', '.join(repr(name[:80]) for name in others[:5])}, which no export has",
-                         hint="Move what is not of the export elsewhere.") from None  # fmt: skip
-
-
-def _read(path: Path, most: int) -> bytes:
-    """The bytes of a regular file that is no link."""
-    try:
-        # NONBLOCK: to open a pipe would wait for its writer.
-        number = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except OSError as error:
-        fault = "is a link, and a model's files must be its own" if error.errno == errno.ELOOP else f"cannot be read ({error.strerror})"
-        raise ModelError(f"{path}: {fault}") from error
-    about = os.fstat(number)
-    if not stat.S_ISREG(about.st_mode):
-        os.close(number)
-        raise ModelError(f"{path}: is not a file")
-    with open(number, "rb") as file:  # noqa: PTH123  # a descriptor
-        if about.st_size > most:
-            raise ModelError(f"{path}: has {about.st_size:,} bytes, more than the {most:,} that are read")
-        try:
-            return file.read(most + 1)[:most]
-        except OSError as error:
-            raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _about(path: Path) -> dict[str, Any]:
-    try:
-        about = json.loads(_read(path, _MOST_ABOUT).decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_once)
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: not JSON, or damaged ({str(error)[:200]})") from error
+def _about(text: bytes, file: Path) -> dict[str, Any]:
+    about = as_json(text, file)
     if not isinstance(about, dict) or type(about.get("greffon")) is not int:
-        raise ModelError(f"{path}: has no schema version, so it is not an export of greffon")
+        raise ModelError(f"{file}: has no schema version, so it is not an export of greffon")
     if about["greffon"] != SCHEMA:
-        raise ModelError(f"{path}: has schema {str(about['greffon'])[:40]}; this greffon reads {SCHEMA}",
+        raise ModelError(f"{file}: has schema {str(about['greffon'])[:40]}; this greffon reads {SCHEMA}",
                          hint="Install a newer greffon." if about["greffon"] > SCHEMA else "Export the model anew.")  # fmt: skip
     return about
 
 
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not a value of JSON")
+def _format(about: dict[str, Any], file: Path) -> str:
+    form = typed(about, "format", str, file)
+    if form not in GRAPHS:
+        raise ModelError(f"{file.parent}: an export of the kind {form[:40]!r}; serve takes {' and '.join(GRAPHS)}",
+                         hint="greffon export MODEL --out DIR")  # fmt: skip
+    return form
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice")
-    return found
-
-
-def _typed(values: dict[str, Any], key: str, kind: type, folder: Path) -> Any:
-    if key not in values:
-        raise ModelError(f"{folder / ABOUT}: lacks {key!r}")
-    if type(values[key]) is not kind:
-        raise ModelError(f"{folder / ABOUT}: {key} must be of type {kind.__name__}, got {type(values[key]).__name__}")
-    return values[key]
-
-
-def _files(folder: Path, about: dict[str, Any]) -> dict[str, Any]:
-    """What is told of the one file that is read. Its name is never taken from the description."""
-    form = _typed(about, "format", str, folder)
-    if form != "onnx":
-        raise ModelError(f"{folder}: an export of the kind {form[:40]!r}; serve takes onnx", hint="greffon export MODEL --out DIR")
-    named, files = _typed(about, "file", str, folder), _typed(about, "files", dict, folder)
+def _told_files(form: str, about: dict[str, Any], file: Path) -> dict[str, dict[str, Any]]:
+    """What is told of the files that are read. Their names are never taken from the description."""
+    named, files = typed(about, "file", str, file), typed(about, "files", dict, file)
     for name in (named, *files):
-        if name != GRAPH:
-            raise ModelError(f"{folder / ABOUT}: names the file {name[:80]!r}; an export has {GRAPH} alone")
-    told = _typed(files, GRAPH, dict, folder)
-    size, digest = _typed(told, "bytes", int, folder), _typed(told, "sha256", str, folder)
-    if size < 1 or len(digest) != 64:
-        raise ModelError(f"{folder / ABOUT}: the size or the SHA-256 of {GRAPH} is damaged")
-    return told
+        if name not in GRAPHS[form] and not (name == EXAMPLES != named):
+            raise ModelError(f"{file}: names the file {name[:80]!r}; an export to {form} has {' and '.join(GRAPHS[form])} alone")
+    for name in {*GRAPHS[form], *files}:
+        told = typed(files, name, dict, file)
+        size, digest = typed(told, "bytes", int, file), typed(told, "sha256", str, file)
+        if size < 1 or len(digest) != 64:
+            raise ModelError(f"{file}: the size or the SHA-256 of {name} is damaged")
+    known = (EXAMPLES, *(name for names in GRAPHS.values() for name in names))
+    strange = [name for name in known if name not in files and (file.parent / name).exists()]
+    if strange:
+        raise ModelError(f"{file.parent}: holds {', '.join(strange)}, of which {ABOUT} says nothing", hint="Export the model anew.")
+    return files
 
 
-def _classes(folder: Path, about: dict[str, Any]) -> tuple[str, ...]:
-    classes = _typed(about, "classes", list, folder)
+def _content(path: Path, told: dict[str, Any], most: int = _MOST_GRAPH) -> bytes:
+    content = read_file(path, most)
+    if len(content) != told["bytes"]:
+        raise ModelError(f"{path}: has {len(content):,} bytes, and {ABOUT} says {told['bytes']:,}: damaged, or exchanged")
+    found = hashlib.sha256(content).hexdigest()
+    if found != told["sha256"]:
+        raise ModelError(f"{path}: has the SHA-256 {found[:12]}…, and {ABOUT} says {told['sha256'][:12]}…: damaged, or exchanged")
+    return content
+
+
+def _classes(about: dict[str, Any], file: Path) -> tuple[str, ...]:
+    classes = typed(about, "classes", list, file)
     right = all(isinstance(one, str) and len(one) <= _LONGEST_NAME for one in classes) and len(set(classes)) == len(classes)
     if not right or not 2 <= len(classes) <= _MOST_CLASSES:
-        raise ModelError(f"{folder / ABOUT}: classes must be 2 to {_MOST_CLASSES:,} different names")
+        raise ModelError(f"{file}: classes must be 2 to {_MOST_CLASSES:,} different names")
     return tuple(classes)
 
 
-def _conformal(folder: Path, about: dict[str, Any]) -> np.ndarray | None:
-    told = about.get("conformal")
+def _scores(about: dict[str, Any], key: str, file: Path) -> np.ndarray | None:
+    """Sorted scores of photos that were held out, float64 (k,), where the model carries them."""
+    told = about.get(key)
     if told is None:
         return None
     if not isinstance(told, list) or not all(type(one) in (int, float) and 0 <= one <= 1 for one in told) or told != sorted(told):
-        raise ModelError(f"{folder / ABOUT}: conformal must be a list of numbers from 0 to 1, in their order")
+        raise ModelError(f"{file}: {key} must be a list of numbers from 0 to 1, in their order")
     return np.array(told, np.float64)

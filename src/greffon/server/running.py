@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, final
@@ -72,8 +73,7 @@ def serve(
 def _has_extra() -> None:
     import importlib.util
 
-    needed = {"fastapi": "fastapi", "uvicorn": "uvicorn", "python_multipart": "python-multipart", "prometheus_client": "prometheus-client",
-              "onnxruntime": "onnxruntime", "onnx": "onnx"}  # fmt: skip
+    needed = {"fastapi": "fastapi", "uvicorn": "uvicorn", "python_multipart": "python-multipart", "prometheus_client": "prometheus-client"}
     missing = [package for module, package in needed.items() if importlib.util.find_spec(module) is None]
     if missing:
         raise OptionError(f"serve needs {', '.join(missing)}, which {'are' if len(missing) > 1 else 'is'} not installed",
@@ -118,11 +118,13 @@ class _Running:
 
     def run(self, host: str) -> None:
         """Until the process is told to stop."""
-        import uvicorn
+        with ThreadPoolExecutor(1) as pool:
+            reading = pool.submit(self._shelf.read)  # most of it is outside of Python, and the imports here are inside of it
+            import uvicorn
 
-        from greffon.server.app import make_app
+            from greffon.server.app import make_app
 
-        self._shelf.read()
+            reading.result()
         app = make_app(self._shelf, self._limits, keys=self._keys, stage=self._stage, measures=self._measures, log=self._log,
                        life=self._life)  # fmt: skip
         self._log.take_over()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -42,7 +41,7 @@ class Served:
     name
         Under which it is asked for.
     export
-        What it is, without the bytes of its graph.
+        What it is, without the bytes of its network.
     batcher
         That runs it.
     """
@@ -99,7 +98,7 @@ class Shelf:
     def __init__(self, sources: Sequence[Source], limits: ServerLimits, measures: Measures, log: Log) -> None:
         self._sources = tuple(sources)
         self._limits, self._measures, self._log = limits, measures, log
-        self._engines: dict[str, tuple[Export, Engine, float]] = {}
+        self._engines: dict[str, tuple[Export, Engine]] = {}
         self._served: dict[str, Served] = {}
         self._reading = asyncio.Lock()
 
@@ -110,8 +109,8 @@ class Shelf:
 
     def start(self) -> None:
         """Begin to run them; in the thread of the event loop."""
-        for name, (export, engine, cost) in self._engines.items():
-            self._served[name] = self._serving(name, export, engine, cost)
+        for name, (export, engine) in self._engines.items():
+            self._served[name] = self._serving(name, export, engine)
         self._engines.clear()
 
     @property
@@ -136,11 +135,11 @@ class Shelf:
         old = self._served[source.name]
         try:
             export = await asyncio.to_thread(self._export, source)
-            if _same(export, old.export):
+            if export.fingerprint == old.export.fingerprint:
                 outcome = "unchanged"
             else:
-                export, engine, cost = await asyncio.to_thread(self._engine, source)
-                self._served[source.name] = self._serving(source.name, export, engine, cost)
+                export, engine = await asyncio.to_thread(self._engine, source)
+                self._served[source.name] = self._serving(source.name, export, engine)
                 await old.put_away()
                 outcome = "replaced"
         except GreffonError as error:
@@ -161,30 +160,13 @@ class Shelf:
 
         return read_export(exported_folder(source.folder, say))
 
-    def _engine(self, source: Source) -> tuple[Export, Engine, float]:
-        from time import perf_counter
-
-        import numpy as np
-
+    def _engine(self, source: Source) -> tuple[Export, Engine]:
         export = self._export(source)
-        engine = make_engine(export, threads=processors())
-        pre = export.preprocess
-        began = perf_counter()
-        engine.run(np.zeros((1, pre.height, pre.width, 3), np.uint8))
-        # Twice that: under load, decoding takes its share of the processor.
-        return replace(export, graph=b""), engine, 2 * (perf_counter() - began)
+        return replace(export, graph=b"", weights=b""), make_engine(export, threads=processors())
 
-    def _serving(self, name: str, export: Export, engine: Engine, cost: float) -> Served:
+    def _serving(self, name: str, export: Export, engine: Engine) -> Served:
         batcher: Batcher | None = None
         watcher = self._measures.model(name, lambda: batcher.admitted if batcher else 0)
         batcher = Batcher(engine, self._limits, watcher=watcher, fault=lambda error: self._log.fault("engine", error))
-        batcher.measured(cost)
+        batcher.measured(2 * engine.cost)  # under load, decoding takes its share of the processor
         return Served(name, export, batcher)
-
-
-def _same(one: Export, other: Export) -> bool:
-    def told(export: Export) -> tuple[object, ...]:
-        scores = None if export.conformal is None else hashlib.sha256(export.conformal.tobytes()).hexdigest()
-        return export.sha256, export.classes, export.preprocess, export.maps, export.precision, export.card, scores
-
-    return told(one) == told(other)

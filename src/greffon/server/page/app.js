@@ -11,6 +11,8 @@ const TEXTS = {
     occlusion: "Where covering a place makes the class less probable.", nothing: "No place speaks for this class.", gone: "The server cannot be reached.", nocamera: "The camera cannot be used.",
     notimage: "That is not a photo.", done: (n) => (n === 1 ? "1 photo looked at" : `${n} photos looked at`), photo: "Photo", pasted: "pasted", taken: "camera",
     noshow: "This browser cannot show this kind of photo.",
+    unknown: "I don’t know.", doubt: (label, share) => `It is unlike the photos that this model has learned from. The nearest guess: ${label}, ${share}.`,
+    like: "It has learned from these; they look most like it to the model:", learned: (label) => `learned as ${label}`,
   },
   fr: {
     language: "English", other: "en", model: "Modèle", drop: "Déposez des photos ici, ou collez-en une.", choose: "Choisir des photos", camera: "Prendre une photo",
@@ -21,10 +23,14 @@ const TEXTS = {
     occlusion: "Là où cacher un endroit rend la classe moins probable.", nothing: "Aucun endroit ne parle pour cette classe.", gone: "Le serveur ne répond pas.", nocamera: "L’appareil photo n’est pas utilisable.",
     notimage: "Ce n’est pas une photo.", done: (n) => (n === 1 ? "1 photo analysée" : `${n} photos analysées`), photo: "Photo", pasted: "collée", taken: "appareil photo",
     noshow: "Ce navigateur ne peut pas montrer ce genre de photo.",
+    unknown: "Je ne sais pas.", doubt: (label, share) => `Elle ne ressemble pas aux photos que ce modèle a apprises. Le plus proche : ${label}, ${share}.`,
+    like: "Il a appris de celles-ci ; pour le modèle, ce sont les plus proches :", learned: (label) => `apprise comme ${label}`,
   },
 };
 const FEW = 5;
 const MOST = 50;
+const NEAREST = 5; // training photos beside each answer
+const KEPT = 0.95; // the share of photos of the known kind that are answered
 const at = (id) => document.getElementById(id);
 
 let language = (navigator.languages || [navigator.language]).map((one) => one.slice(0, 2)).find((one) => one in TEXTS) || "en";
@@ -126,7 +132,11 @@ function newCard(file) {
 
   card.show = () => {
     part("img").alt = file.name || text("photo");
-    part(".verdict").textContent = card.fault || (card.told ? text("verdict", card.told.label, share(card.told.probability)) : text("working"));
+    const best = card.told && [Object.keys(card.told.probabilities)[0], share(card.told.probability)];
+    const unknown = Boolean(card.told) && card.told.known === false;
+    part(".verdict").textContent = card.fault || (unknown ? text("unknown") : best ? text("verdict", ...best) : text("working"));
+    part(".doubt").hidden = !unknown;
+    if (unknown) part(".doubt").textContent = text("doubt", ...best);
     part(".verdict").classList.toggle("bad", Boolean(card.fault));
     part(".heat").hidden = !card.told;
     part(".heat").textContent = text(card.shown ? "noheat" : "heat");
@@ -137,15 +147,16 @@ function newCard(file) {
     part(".more").hidden = entries.length <= FEW;
     part(".more").textContent = text(card.open ? "fewer" : "more");
     const set = card.told.labels;
-    part(".set").hidden = !set;
+    part(".set").hidden = !set || unknown;
     if (set) part(".set").textContent = set.length === 0 ? text("none") : set.length === 1 ? text("sure", set[0]) : text("set", set.join(", "));
     const note = card.shown && card.map ? (Math.max(...card.map.map.flat()) > 0 ? card.map.method : "nothing") : "";
     if (!card.note) part(".note").textContent = note && text(note);
+    showNearest(part(".like"), card.told.nearest || []);
   };
   card.predict = async () => {
     card.show();
     try {
-      const told = (await ask(address("/v1/predict", { model: card.model, top: MOST }), asBody(file))).results[0];
+      const told = (await ask(address("/v1/predict", { model: card.model, top: MOST, ...remembered(card.model) }), asBody(file))).results[0];
       card.told = told;
     } catch (error) {
       card.fault = error.message;
@@ -161,7 +172,7 @@ function newCard(file) {
       part(".note").classList.remove("bad");
       part(".note").textContent = text("working");
       try {
-        card.map = await ask(address("/v1/explain", { model: card.model, label: card.told.label }), asBody(file));
+        card.map = await ask(address("/v1/explain", { model: card.model, label: Object.keys(card.told.probabilities)[0] }), asBody(file));
       } catch (error) {
         part(".note").textContent = error.message;
         part(".note").classList.add("bad");
@@ -177,6 +188,38 @@ function newCard(file) {
   cards.add(card);
   at("results").prepend(element);
   return card;
+}
+
+// What can be asked of a model that remembers its training photos.
+function remembered(name) {
+  const model = models.find((one) => one.name === name);
+  return { ...(model.examples ? { nearest: NEAREST } : {}), ...(model.abstain ? { abstain: Math.min(KEPT, model.abstain) } : {}) };
+}
+
+function showNearest(section, examples) {
+  section.hidden = !examples.length;
+  section.querySelector("h3").textContent = text("like");
+  section.querySelector("ul").replaceChildren(...examples.map((one) => {
+    const row = document.createElement("li");
+    if (one.thumbnail) {
+      const picture = document.createElement("img");
+      picture.src = asAddress(one.thumbnail);
+      picture.alt = one.name || "";
+      picture.title = one.name || "";
+      picture.onload = () => URL.revokeObjectURL(picture.src);
+      row.append(picture);
+    }
+    const label = document.createElement("span");
+    label.textContent = text("learned", one.label);
+    row.append(label);
+    return row;
+  }));
+}
+
+// The page's policy allows pictures of this server and of this page's own memory, but no data: addresses.
+function asAddress(data) {
+  const bytes = Uint8Array.from(atob(data.slice(data.indexOf(",") + 1)), (one) => one.charCodeAt(0));
+  return URL.createObjectURL(new Blob([bytes], { type: "image/jpeg" }));
 }
 
 function bar(name, value) {

@@ -1,13 +1,7 @@
-"""The ONNX graph of an export: checked node by node, and cut in two where the picture has become numbers.
-
-The file takes photos of one size. A server's photos have any: so it makes of each what the network sees with
-``Preprocess``, as training did, and runs the graph from there on, any photos together. That ``Preprocess`` and the
-file's own way of resizing are the same is seen when a model is loaded; see ``engines``.
-"""
+"""The ONNX graph of an export: checked node by node, cut in two where the picture has become numbers, and run."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,12 +11,10 @@ from typing import Any, final
 import numpy as np
 
 from greffon.errors import ModelError
-from greffon.server.exported import GRAPH, Export
+from greffon.server.exported import Export
+from greffon.server.opened import PHOTO, PIXELS, Opened, check_properties, first_line, needs, outputs_of
 
-__all__ = ["MAPS", "PHOTO", "PIXELS", "PROBABILITIES", "Halves", "halves"]
-
-#: Names in the graph: the photo, uint8 (n, h, w, 3); what the network sees, float32 (n, 3, height, width); what it gives.
-PHOTO, PIXELS, PROBABILITIES, MAPS = "photo", "pixels", "probabilities", "maps"
+__all__ = ["Halves", "halves", "open_onnx"]
 
 #: Operators that go on as long as the data says.
 _ENDLESS = ("Loop", "Scan", "SequenceMap")
@@ -41,11 +33,34 @@ class Halves:
     photo
         ``PHOTO`` to ``PIXELS``.
     network
-        ``PIXELS`` to ``PROBABILITIES`` and, where the export has them, ``MAPS``.
+        ``PIXELS`` to the outputs that are ever asked for.
     """
 
     photo: bytes
     network: bytes
+
+
+def open_onnx(export: Export, *, threads: int) -> Opened:
+    """ONNX Runtime on both halves. Raises ModelError, or OptionError where it is not installed."""
+    needs(export, {"onnx": "onnx", "onnxruntime": "onnxruntime"}, "serve")
+    parts = halves(export)
+    photo, network = _session(parts.photo, export.file, 1), _session(parts.network, export.file, threads)
+    return Opened(lambda given: photo.run([PIXELS], {PHOTO: given})[0], lambda pixels, names: network.run(list(names), {PIXELS: pixels}))
+
+
+def _session(content: bytes, file: Path, threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Threads that wait do so asleep: the processor is needed for the next photos.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime raises kinds of its own
+        raise ModelError(f"{file}: ONNX Runtime cannot load it ({first_line(error)})") from error
 
 
 def halves(export: Export) -> Halves:
@@ -53,7 +68,7 @@ def halves(export: Export) -> Halves:
     from google.protobuf.message import DecodeError
     from onnx import ModelProto
 
-    file = export.folder / GRAPH
+    file = export.file
     model = ModelProto()
     try:
         model.ParseFromString(export.graph)
@@ -61,8 +76,8 @@ def halves(export: Export) -> Halves:
         raise ModelError(f"{file}: not an ONNX file, or damaged") from error
     _check_nodes(model, file)
     _check_tensors(model, file)
-    _check_properties(model, export, file)
-    outputs = (PROBABILITIES, MAPS) if export.maps else (PROBABILITIES,)
+    check_properties({one.key: one.value for one in model.metadata_props}, export)
+    outputs = outputs_of(export)
     _check_ends(model.graph, outputs, file)
     pre = export.preprocess
     photo = _part(model, _between(model.graph, (PHOTO,), (PIXELS,)))
@@ -125,20 +140,20 @@ def _check_tensors(model: Any, file: Path) -> None:
             raise ModelError(f"{file}: {name!r} has elements of the kind {tensor.data_type}, which no network of greffon has")
         if any(side < 0 for side in tensor.dims):
             raise ModelError(f"{file}: {name!r} has the shape {list(tensor.dims)[:8]}")
-        told = math.prod(tensor.dims)
-        if tensor.raw_data:
-            found = len(tensor.raw_data) / _SIZES[tensor.data_type]
+        told, raw = math.prod(tensor.dims), tensor.raw_data  # each look at it is a copy
+        if raw:
+            found = len(raw) / _SIZES[tensor.data_type]
         else:
             found = max(len(tensor.float_data), len(tensor.int32_data), len(tensor.int64_data), len(tensor.double_data),
                         len(tensor.uint64_data))  # fmt: skip
         if found != told:
             raise ModelError(f"{file}: {name!r} has {found:,.0f} elements, and its shape {list(tensor.dims)[:8]} says {told:,}")
-        _check_finite(tensor, name, file)
+        _check_finite(tensor, raw, name, file)
 
 
-def _check_finite(tensor: Any, name: str, file: Path) -> None:
-    if tensor.data_type in _FLOATS and tensor.raw_data:
-        values: Any = np.frombuffer(tensor.raw_data, _FLOATS[tensor.data_type])
+def _check_finite(tensor: Any, raw: bytes, name: str, file: Path) -> None:
+    if tensor.data_type in _FLOATS and raw:
+        values: Any = np.frombuffer(raw, _FLOATS[tensor.data_type])
     elif tensor.data_type in (1, 11):
         values = np.asarray(tensor.float_data if tensor.data_type == 1 else tensor.double_data)
     elif tensor.data_type == 10:
@@ -147,18 +162,6 @@ def _check_finite(tensor: Any, name: str, file: Path) -> None:
         return
     if not np.isfinite(values).all():
         raise ModelError(f"{file}: {name!r} holds numbers that are not finite")
-
-
-def _check_properties(model: Any, export: Export, file: Path) -> None:
-    """The file and the description beside it must be of one model."""
-    told = {one.key: one.value for one in model.metadata_props}
-    for key, expected in (("classes", list(export.classes)), ("maps", export.maps), ("precision", export.precision)):
-        try:
-            found = json.loads(told.get(key, "null"))
-        except (ValueError, RecursionError):
-            found = None
-        if found != expected:
-            raise ModelError(f"{file}: its {key} are not those of export.json: the files do not belong together")
 
 
 def _check_ends(graph: Any, outputs: Sequence[str], file: Path) -> None:
