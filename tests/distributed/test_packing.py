@@ -11,9 +11,9 @@ import pytest
 import safetensors.torch
 
 from greffon.activations import Engine, PixelEngine, QuantisedEngine, Tap, TorchEngine, quantise
-from greffon.activations.silence import can_quantise
 from greffon.distributed.packing import PackedEngine, pack, unpack
 from greffon.errors import OptionError, WeightsError
+from greffon.silence import can_quantise
 from growing import drawn_network
 
 pytestmark = pytest.mark.usefixtures("one_thread")

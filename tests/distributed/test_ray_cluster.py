@@ -94,6 +94,7 @@ def rows_of(folder: Path) -> dict[str, list[object]]:
     return pa.concat_tables(pq.read_table(file) for file in sorted(folder.glob("*.parquet"))).to_pydict()
 
 
+@pytest.mark.slow
 def test_the_executor_gives_the_same_records(cluster: Cluster, tmp_path: Path) -> None:
     write_folder(tmp_path, FILES[:20])
     (tmp_path / "cat" / "bad.png").write_bytes(b"no image")
@@ -277,6 +278,18 @@ def test_train_on_a_cluster_makes_the_same_model(cluster: Cluster, backbone: str
         train(photos, out=tmp_path / name, backbone=backbone, precision="float32", store=Store(tmp_path / f"s-{name}"),
               executor=executor)  # fmt: skip
     assert (tmp_path / "here" / "model.safetensors").read_bytes() == (tmp_path / "there" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_clusters_on_a_cluster_are_the_same(cluster: Cluster, backbone: str, tmp_path: Path) -> None:
+    from greffon.activations import Store
+    from greffon.jobs.cluster import cluster as job
+
+    photos = write_folder(tmp_path / "photos", FILES)
+    for name, executor in (("here", None), ("there", RayExecutor(cluster))):
+        job(photos, out=tmp_path / name, k=3, method="kmeans", backbone=backbone, precision="float32", store=Store(tmp_path / f"s-{name}"),
+            executor=executor)  # fmt: skip
+    assert (tmp_path / "here" / "assignments.csv").read_bytes() == (tmp_path / "there" / "assignments.csv").read_bytes()
 
 
 def test_the_store_is_the_drivers(cluster: Cluster, tmp_path: Path) -> None:

@@ -240,10 +240,10 @@ def test_it_stops_where_the_validation_gets_no_better() -> None:
 @pytest.mark.parametrize("dust", [0.0, None])
 def test_learned_images_leave_no_numbers_that_processors_are_slow_with(dust: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Gradients of an image's features: none that is tiny and yet not zero. Without the care that is taken there are many."""
-    from greffon.training import loop
+    from greffon.training import fabric
 
     if dust is not None:
-        monkeypatch.setattr(loop, "_DUST", dust)
+        monkeypatch.setattr(fabric, "_DUST", dust)
     drawn, train, _ = held(NETWORK, CUT)
     small = 0
     for margin in (40, 60, 80):

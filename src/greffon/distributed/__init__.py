@@ -1,4 +1,4 @@
-"""Beyond one machine, on Ray: an ``Executor`` that is handed down, and what only a cluster has. Nothing below knows of it."""
+"""Beyond one process: an ``Executor`` and ``Launcher``s that are handed down, and what only a cluster has. Nothing below knows of it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ if TYPE_CHECKING:
     from greffon.distributed.cluster import Cluster, connected
     from greffon.distributed.embedding import Embedding, embed
     from greffon.distributed.executing import RayExecutor
+    from greffon.distributed.fitting import RayLauncher
 
-__all__ = ["Cluster", "Embedding", "RayExecutor", "connected", "embed"]
+__all__ = ["Cluster", "Embedding", "RayExecutor", "RayLauncher", "connected", "embed"]
 
 _HOMES = {
     "Cluster": "greffon.distributed.cluster",
     "Embedding": "greffon.distributed.embedding",
     "RayExecutor": "greffon.distributed.executing",
+    "RayLauncher": "greffon.distributed.fitting",
     "connected": "greffon.distributed.cluster",
     "embed": "greffon.distributed.embedding",
 }

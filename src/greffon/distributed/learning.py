@@ -20,10 +20,10 @@ from greffon.evaluation import Evaluation, evaluate_probabilities
 from greffon.heads import LinearHead, Normaliser, Representation
 from greffon.model import Model, load_any_backbone, save_model, write_json
 from greffon.progress import Progress, Silent
-from greffon.report import check_folder_is_free
+from greffon.report import check_folder_is_free, write_card
 from greffon.streamed import Chunks, streamed_logistic, streamed_normaliser
 
-__all__ = ["FeatureTraining", "is_feature_folder", "train_on_features"]
+__all__ = ["FeatureTraining", "batches_of", "is_feature_folder", "read_manifest", "train_on_features"]
 
 #: Tried on the val rows.
 _STRENGTHS = (3.0, 30.0, 300.0)
@@ -77,7 +77,7 @@ def train_on_features(
     listener = progress or Silent()
     target = Path(out)
     check_folder_is_free(target, ("model.json",))
-    about = _manifest(Path(folder))
+    about = read_manifest(Path(folder))
     if about["precision"] == "int8":
         raise OptionError(f"{folder}: its features were computed in int8, by a quantised network that is not in the folder",
                           hint="Embed with --precision bfloat16 or float32 to train on the features.")  # fmt: skip
@@ -130,6 +130,7 @@ def train_on_features(
               "images_by_class": dict(zip(classes, counts.tolist(), strict=True))},
     )  # fmt: skip
     save_model(model, target)
+    write_card(target, model)
     try:
         write_json(target / "metrics.json", {**evaluation.to_dict(), "split": "test", "strategy": "feature extraction"})
     except OSError as error:
@@ -137,7 +138,8 @@ def train_on_features(
     return FeatureTraining(model, evaluation, int(counts.sum()))
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What ``embed --ray`` says of its folder. Raises DataError where it is none, or damaged."""
     file = folder / MANIFEST
     wanted = {"backbone": str, "weights": str, "preprocess": dict, "precision": str, "stages": str, "pool": str, "files": list,
               "fingerprint": str}  # fmt: skip
@@ -164,7 +166,7 @@ class _Rows:
 
     def __call__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for place in self.files:
-            for batch in _batches(place, ["label", "features"]):
+            for batch in batches_of(place, ["label", "features"]):
                 column = batch.column("features")
                 x = column.flatten().to_numpy(zero_copy_only=False).reshape(len(batch), -1)
                 y = np.array([self.number.get(label, -1) for label in batch.column("label").to_pylist()], np.int64)
@@ -181,7 +183,8 @@ def _role(row: np.ndarray, seed: int) -> str:
     return "test" if draw < 0.15 else "val" if draw < 0.3 else "train"
 
 
-def _batches(place: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def batches_of(place: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """The rows of a part, some thousands at a time. Raises DataError where it cannot be read."""
     try:
         with opened(place) as file:
             yield from pq.ParquetFile(file).iter_batches(_ROWS, columns=columns)
@@ -191,7 +194,7 @@ def _batches(place: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
 
 
 def _classes(files: list[str]) -> tuple[str, ...]:
-    found = {label for place in files for batch in _batches(place, ["label"]) for label in batch.column("label").to_pylist()} - {None}
+    found = {label for place in files for batch in batches_of(place, ["label"]) for label in batch.column("label").to_pylist()} - {None}
     if len(found) < 2:
         raise DataError(f"{Path(files[0]).parent if files else 'the folder'}: needs rows of two classes or more, got {len(found)}")
     return tuple(sorted(found))

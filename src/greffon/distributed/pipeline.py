@@ -19,7 +19,7 @@ from greffon.distributed.cluster import Cluster, import_ray
 from greffon.distributed.packing import OwnEngine, PackedEngine, unpack
 from greffon.errors import GreffonError, OptionError
 
-__all__ = ["BlockWorker", "Crew", "arrived", "crew_for", "stream"]
+__all__ = ["BlockWorker", "Crew", "arrived", "crew_for", "raised", "stream"]
 
 #: So many tasks at most: with more blocks, a task has several of them.
 _TASKS = 4096
@@ -106,7 +106,7 @@ def stream(orders: Sequence[bytes], worker: type, arguments: tuple[Any, ...], cr
         for table in pipeline.iter_batches(batch_size=None, batch_format="pyarrow"):
             for cell, fault in zip(table.column("answer"), table.column("fault").to_pylist(), strict=True):
                 if fault is not None:
-                    raise _raised(json.loads(fault))
+                    raise raised(json.loads(fault))
                 yield cell.as_buffer()
     except ray.exceptions.RayError as error:
         raise GreffonError(f"--ray: {_told(error)}") from error
@@ -148,7 +148,8 @@ class BlockWorker:
         return pa.table({"answer": pa.array(answers, pa.large_binary()), "fault": pa.array(faults, pa.string())})
 
 
-def _raised(fault: list[str]) -> GreffonError:
+def raised(fault: list[str]) -> GreffonError:
+    """An error of greffon's own as it came from a worker: its kind, what, and hint."""
     kind, what, hint = fault
     return getattr(errors, kind, GreffonError)(what, hint=hint)
 

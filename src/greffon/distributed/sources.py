@@ -132,7 +132,7 @@ def _matches(name: str) -> list[str] | None:
         if re.search(r"[*?]", name):
             raise DataError(f"{name}: a pattern of stars does not work at an address", hint="Name the folder, or {000..099}.")
         return parts
-    found = [match for part in parts for match in (sorted(glob.glob(part)) if re.search(r"[*?]", part) else [part])]  # noqa: PTH207
+    found = [match for part in parts for match in (sorted(glob.glob(part)) if re.search(r"[*?]", part) else [part])]  # noqa: PTH207  # may be absolute
     if not found:
         raise DataError(f"{name}: nothing matches this pattern")
     return found

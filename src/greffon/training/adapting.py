@@ -130,6 +130,17 @@ class Adaptation:
         if self.keep not in ("last", "information", "density"):
             raise OptionError(f"Adaptation: keep must be last, information or density, got {self.keep!r}")
 
+    def check(self, labelled: int, recipe: Recipe) -> None:
+        """Raise DataError or OptionError where it cannot be done with so many labelled images, or this recipe."""
+        if self.objective.labelled != bool(labelled):
+            wanted = "labelled images to learn from" if self.objective.labelled else "the target alone, and no labelled images"
+            raise DataError(f"this method of adaptation takes {wanted}, got {labelled}")
+        if recipe.gradual and not self.objective.trains_head:
+            raise OptionError(f"Recipe: gradual must be 0 where the head is not trained, got {recipe.gradual}")
+        if recipe.patience and self.objective.judge is None:
+            raise OptionError(f"Recipe: patience must be 0 for adaptation, got {recipe.patience}",
+                              hint="Validation is of the source, and does not tell when the target is learned.")  # fmt: skip
+
 
 @final
 class TargetStream:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from greffon.errors import ModelError, StoreError
 
-__all__ = ["Checkpoint", "flat_optimizer", "load_checkpoint", "load_optimizer", "save_checkpoint"]
+__all__ = ["Checkpoint", "flat_optimizer", "load_checkpoint", "load_optimizer", "peek_progress", "save_checkpoint"]
 
 _LAYOUT = 1
 _ABSENT = object()
@@ -105,6 +105,18 @@ def load_checkpoint(path: Path, configuration: Mapping[str, Any]) -> Checkpoint 
         raise ModelError(f"{path}: the checkpoint belongs to another configuration: {told}",
                          hint="Give the options of the first run, or start again without --resume.")  # fmt: skip
     return Checkpoint(found, progress, tensors)
+
+
+def peek_progress(path: Path) -> Mapping[str, Any] | None:
+    """Where a run stands that another process is at, without its tensors, and unchecked; None where that cannot be told."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            about = json.loads((file.metadata() or {}).get("greffon", "null"))
+        return about["progress"] if isinstance(about, dict) and isinstance(about.get("progress"), dict) else None
+    except (OSError, SafetensorError, ValueError, RecursionError):
+        return None
 
 
 def _digest(told: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, final
@@ -17,25 +16,28 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from greffon.activations import steady_kernels
-from greffon.errors import DataError, ModelError, OptionError
+from greffon.errors import ModelError
 from greffon.heads import fit_temperature, softmax
 from greffon.losses import classification_loss, l2_sp
 from greffon.metrics import log_loss
 from greffon.progress import Progress
 from greffon.training.adapting import Adaptation, TargetStream
 from greffon.training.checkpoint import Checkpoint, flat_optimizer, load_checkpoint, load_optimizer, save_checkpoint
-from greffon.training.fabric import make_fabric, scores_of
+from greffon.training.fabric import make_fabric, scores_of, without_dust
 from greffon.training.groups import keep_statistics, make_optimizer, parameter_groups, train_top
 from greffon.training.grown import FeaturesAndScores, Grown
 from greffon.training.judging import FeatureRow, TargetRow, is_better
 from greffon.training.mixing import mixed
+from greffon.training.ranks import Ranks
 from greffon.training.recipe import Recipe
 from greffon.training.schedule import rate_factor, trained_stages
-from greffon.training.source import Source
-from greffon.training.values import EpochRow, Samples, Trained, class_weights
+from greffon.training.source import Source, read_ahead
+from greffon.training.values import EpochListener, EpochRow, Samples, Trained, class_weights
 from greffon.training.winograd import winograd_convolutions
 
 __all__ = ["fit"]
+
+_ALONE = Ranks()
 
 
 def fit(
@@ -51,6 +53,8 @@ def fit(
     resume: bool = False,
     watch: Callable[[EpochRow], bool] | None = None,
     adaptation: Adaptation | None = None,
+    listener: EpochListener | None = None,
+    ranks: Ranks = _ALONE,
 ) -> Trained:
     """Train the stages above a cut and the head. The module ends in its best state, on the CPU.
 
@@ -79,6 +83,10 @@ def fit(
     adaptation
         Images without labels, and what is to be made small with them: the target of an adaptation, or all there is. In every
         step as many of them come as labelled ones; where there are none of these, an epoch is each of them once. They are not mixed.
+    listener
+        Told of what has happened, and is in the checkpoint.
+    ranks
+        The processes that call this together, with the same of all else; the first one writes the checkpoint, which all read.
 
     Raises
     ------
@@ -89,8 +97,10 @@ def fit(
     StoreError
         The checkpoint cannot be written, or activations have gone. The last checkpoint stays.
     """
-    _check(train, recipe, adaptation)
-    run = _Run(grown, source, train, val, recipe, progress, {} if configuration is None else configuration, adaptation)
+    if adaptation is not None:
+        adaptation.check(len(train), recipe)
+    ranks.check(recipe, len(train))
+    run = _Run(grown, source, train, val, recipe, progress, {} if configuration is None else configuration, adaptation, ranks)
     seeds = torch.random.fork_rng(devices=range(torch.cuda.device_count()))
     with seeds, steady_kernels(recipe.precision):
         known = load_checkpoint(checkpoint, run.configuration) if checkpoint is not None and resume else None
@@ -104,6 +114,9 @@ def fit(
             progress.say(f"going on after epoch {len(run.history) - 1} of {recipe.epochs}")
         else:
             run.begin()
+        ranks.agree("checkpoint", len(run.history))
+        if listener is not None:
+            listener.follow(run.history)
         left = recipe.epochs - len(run.history) + 1
         progress.begin("Training", max(1, left) * run.images)
         try:
@@ -111,37 +124,16 @@ def fit(
                 row = run.epoch(len(run.history) - 1)
                 if row is not None and watch is not None and watch(row):
                     run.stopped = "the search gave it up"
-                if checkpoint is not None:
+                if checkpoint is not None and ranks.rank == 0:
                     save_checkpoint(checkpoint, run.checkpoint())
+                if listener is not None:
+                    listener.follow(run.history)
         finally:
             progress.end()
     grown.load_state_dict(run.best)
     grown.cpu().requires_grad_(False)
     grown.eval()
     return Trained(run.best, tuple(run.history), run.best_epoch, run.stopped)
-
-
-def _check(train: Samples, recipe: Recipe, adaptation: Adaptation | None) -> None:
-    if adaptation is None:
-        return
-    if adaptation.objective.labelled != bool(len(train)):
-        wanted = "labelled images to learn from" if adaptation.objective.labelled else "the target alone, and no labelled images"
-        raise DataError(f"this method of adaptation takes {wanted}, got {len(train)}")
-    if recipe.gradual and not adaptation.objective.trains_head:
-        raise OptionError(f"Recipe: gradual must be 0 where the head is not trained, got {recipe.gradual}")
-    if recipe.patience and adaptation.objective.judge is None:
-        raise OptionError(f"Recipe: patience must be 0 for adaptation, got {recipe.patience}",
-                          hint="Validation is of the source, and does not tell when the target is learned.")  # fmt: skip
-
-
-#: Gradients of the loss by a score that are taken for nothing. Once an image is learned, those of the wrong classes go down to
-#: 1e-40, and with such numbers processors are slow: on cats and dogs the tenth epoch took 17.5 s, and takes 10 without them.
-#: AdamW's own epsilon is 1e-8.
-_DUST = 1e-10
-
-
-def _without_dust(gradient: Tensor) -> Tensor:
-    return torch.where(gradient.abs() < _DUST, torch.zeros_like(gradient), gradient)
 
 
 def _apart(seen: TargetRow | FeatureRow | None) -> tuple[TargetRow | None, FeatureRow | None]:
@@ -163,6 +155,7 @@ class _Run:
         progress: Progress,
         about: Mapping[str, Any],
         adaptation: Adaptation | None,
+        ranks: Ranks,
     ) -> None:
         self.configuration = about
         self.history: list[EpochRow] = []
@@ -170,7 +163,7 @@ class _Run:
         self.best_epoch = 0
         self.stopped = ""
         self._grown, self._source, self._train, self._val = grown, source, train, val
-        self._recipe, self._progress = recipe, progress
+        self._recipe, self._progress, self._ranks = recipe, progress, ranks
         self._classes = grown.head.out_features
         grown.to(memory_format=torch.channels_last)
         if recipe.winograd:
@@ -188,6 +181,7 @@ class _Run:
         self.images = len(train) or len(self._positions)
         balanced = recipe.balanced and len(train) > 0
         self._weights = class_weights(train.labels, self._classes).to(self._fabric.device) if balanced else None
+        ranks.spread(list(grown.state_dict().values()))
         self._pretrained = list(grown.span.parameters())
         self._start = [p.detach().clone() for p in self._pretrained] if recipe.l2_sp else []
         self._average = copy.deepcopy(grown).requires_grad_(False).eval() if recipe.ema else None
@@ -206,7 +200,7 @@ class _Run:
         """Train for one epoch, from 0, and validate. None, and a word in ``stopped``, where the loss is no number."""
         recipe, began = self._recipe, time.perf_counter()
         rng = np.random.default_rng([recipe.seed, number])
-        torch.manual_seed(int(rng.integers(2**62)))
+        torch.manual_seed(int(rng.integers(2**62)) + self._ranks.rank)
         stages = trained_stages(number, len(self._grown.span.stages), recipe.gradual)
         train_top(self._grown, stages)
         if self._target is not None and self._both is not None:
@@ -220,11 +214,13 @@ class _Run:
         # Parts of nearly one size: no last batch of one image.
         parts = np.array_split(np.arange(self.images), math.ceil(self.images / recipe.batch))
         steps, drawn = recipe.epochs * len(parts), [] if self._target is None else self._target.draw(number, [len(p) for p in parts])
-        wanted = [[(self._train.positions[order[p]], views[p])] if len(order) else [] for p in parts]
+        # Images that are mixed may be anybody's.
+        read = parts if recipe.mix != "none" else [p[self._ranks.share(len(p))] for p in parts]
+        wanted = [[(self._train.positions[order[p]], views[p])] if len(order) else [] for p in read]
         for some, (which, looks) in zip(wanted, drawn, strict=False):
             some.append((self._positions[which], looks))
-        total = 0.0
-        for step, (part, given) in enumerate(zip(parts, self._batches(wanted), strict=True)):
+        total, ahead_by = 0.0, 4 if self._fabric.device.type == "cuda" else 1
+        for step, (part, given) in enumerate(zip(parts, read_ahead(self._source, wanted, ahead_by), strict=True)):
             at = number * len(parts) + step
             labels = self._train.labels[order[part]] if len(order) else np.zeros(0, np.int64)
             which = drawn[step][0] if drawn else None
@@ -236,9 +232,9 @@ class _Run:
         (accuracy, log_loss_now), seen = self._validate(), self._judge_target()
         if not self._is_sound(log_loss_now, seen):
             return self._give_up(f"the scores were no numbers after epoch {number + 1}")
-        rate = recipe.learning_rate * rate_factor(number * len(parts), steps, recipe.warmup)
-        seconds = time.perf_counter() - began
-        row = EpochRow(number + 1, total / self.images, accuracy, log_loss_now, rate, stages, seconds, *_apart(seen))
+        factor, seconds = rate_factor(number * len(parts), steps, recipe.warmup), time.perf_counter() - began
+        row = EpochRow(number + 1, total / self.images, accuracy, log_loss_now, recipe.learning_rate * factor, stages, seconds,
+                       *_apart(seen), head_learning_rate=recipe.head_learning_rate * factor)  # fmt: skip
         self.history.append(row)
         self._judge(row)
         told = "" if accuracy is None else f", validation: {100 * accuracy:.1f} %, log-loss {log_loss_now:.3f}"
@@ -282,15 +278,18 @@ class _Run:
         recipe, device = self._recipe, self._fabric.device
         targets = functional.one_hot(torch.from_numpy(labels), self._classes).float().to(device)
         given = [x.to(device) for x in given]
+        mine = self._ranks.share(len(labels))
         if recipe.mix != "none" and len(labels):
             given[0], targets = mixed(given[0], targets, recipe.mix, recipe.mix_alpha, rng)
+            given[0] = given[0][mine]
         for told, group in zip(self._optimizer.param_groups, self._groups, strict=True):
             told["lr"] = group.learning_rate * factor
         self._optimizer.zero_grad(set_to_none=True)
         if self._target is None or self._both is None or which is None:
             logits = self._module(given[0])
-            loss = self._classified(logits, targets)
-            value = loss.item()
+            each = targets.sum(1) if self._weights is None else targets @ self._weights
+            loss = self._classified(logits, targets[mine]) * self._ranks.weight(each)
+            value = self._ranks.total(loss.item())
         else:
             features, logits = self._both(torch.cat(given))
             loss = self._target.loss(features, logits, which, done)
@@ -301,10 +300,11 @@ class _Run:
                 loss, value = loss + classified, classified.item() if math.isfinite(value) else value
         if not math.isfinite(value):
             return value
-        logits.register_hook(_without_dust)
+        logits.register_hook(without_dust)
         if recipe.l2_sp:
-            loss = loss + l2_sp(self._pretrained, self._start, recipe.l2_sp)
+            loss = loss + l2_sp(self._pretrained, self._start, recipe.l2_sp) / self._ranks.count
         self._fabric.backward(loss)
+        self._ranks.add_gradients([p for group in self._groups for p in group.parameters])
         if recipe.clip:
             self._fabric.clip_gradients(self._module, self._optimizer, max_norm=recipe.clip, error_if_nonfinite=False)
         self._optimizer.step()
@@ -325,7 +325,8 @@ class _Run:
     def _validate(self) -> tuple[float | None, float | None]:
         if self._val is None or not len(self._val):
             return None, None
-        scores = scores_of(self._judged, self._source, self._val.positions, self._fabric.device)
+        mine = self._val.positions[self._ranks.share(len(self._val))]
+        scores = self._ranks.gathered(scores_of(self._judged, self._source, mine, self._fabric.device, classes=self._classes))
         if not np.isfinite(scores).all():
             return 0.0, math.inf
         probabilities = softmax(scores / fit_temperature(scores, self._val.labels))
@@ -369,20 +370,6 @@ class _Run:
         module = self._grown if self._average is None or epoch == 0 else self._average
         self.best = {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
         self.best_epoch = epoch
-
-    def _batches(self, wanted: list[list[tuple[np.ndarray, np.ndarray]]]) -> Iterator[list[Tensor]]:
-        """What each step asks for, in its order; the next is read while one is trained on, on a GPU the next four."""
-        ahead_by = 4 if self._fabric.device.type == "cuda" else 1
-
-        def read(asked: list[tuple[np.ndarray, np.ndarray]]) -> list[Tensor]:
-            return [self._source.batch(*one) for one in asked]
-
-        with ThreadPoolExecutor(ahead_by, "greffon-read") as pool:
-            ahead = [pool.submit(read, one) for one in wanted[:ahead_by]]
-            for number in range(len(wanted)):
-                if number + ahead_by < len(wanted):
-                    ahead.append(pool.submit(read, wanted[number + ahead_by]))
-                yield ahead.pop(0).result()
 
     # --- the checkpoint -------------------------------------------------------------------------------------------
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, final
 
 import numpy as np
@@ -13,7 +14,7 @@ from greffon.activations import Activations, Engine, Photo, pixels_of, run_fille
 from greffon.errors import OptionError
 from greffon.images import Preprocess, View
 
-__all__ = ["FirstViews", "RecomputedViews", "Source", "StoredViews", "as_tensor"]
+__all__ = ["FirstViews", "RecomputedViews", "Source", "StoredViews", "as_tensor", "read_ahead"]
 
 
 class Source(Protocol):
@@ -27,6 +28,20 @@ class Source(Protocol):
     def batch(self, positions: np.ndarray, views: np.ndarray) -> Tensor:
         """One view of each image: int64 (k,) and int64 (k,) to float32 (k, c, h, w), channels last, on any device."""
         ...
+
+
+def read_ahead(source: Source, wanted: Sequence[Sequence[tuple[np.ndarray, np.ndarray]]], ahead_by: int) -> Iterator[list[Tensor]]:
+    """What each step asks for, in its order; while one is trained on, the next ``ahead_by`` are read."""
+
+    def read(asked: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Tensor]:
+        return [source.batch(*one) for one in asked]
+
+    with ThreadPoolExecutor(ahead_by, "greffon-read") as pool:
+        ahead = [pool.submit(read, one) for one in wanted[:ahead_by]]
+        for number in range(len(wanted)):
+            if number + ahead_by < len(wanted):
+                ahead.append(pool.submit(read, wanted[number + ahead_by]))
+            yield ahead.pop(0).result()
 
 
 @final
@@ -74,11 +89,11 @@ class FirstViews:
     def __init__(self, source: Source, views: int) -> None:
         if not 1 <= views <= source.views:
             raise OptionError(f"FirstViews: views must be from 1 to {source.views}, got {views}")
-        self._source = source
+        self.whole = source
         self.views = views
 
     def batch(self, positions: np.ndarray, views: np.ndarray) -> Tensor:
-        return self._source.batch(positions, views)
+        return self.whole.batch(positions, views)
 
 
 def as_tensor(records: np.ndarray, preprocess: Preprocess, device: torch.device | None = None) -> Tensor:

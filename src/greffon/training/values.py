@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Protocol, final
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from greffon.training.judging import FeatureRow, TargetRow
 
-__all__ = ["EpochRow", "Samples", "Trained", "class_weights"]
+__all__ = ["EpochListener", "EpochRow", "Samples", "Trained", "class_weights"]
 
 
 @final
@@ -33,8 +33,8 @@ class EpochRow:
     """One epoch; epoch 0 is before the first. Without a validation split its two figures are None.
 
     ``log_loss`` is in nats, after division of the scores by the temperature that makes it least, so that it tells how
-    well the classes are told apart, and not how loudly. ``target`` is of a run that adapts to one, ``features`` of one without
-    any labels.
+    well the classes are told apart, and not how loudly. The rates are those of the epoch's first step: of the topmost stage and of the
+    head. ``target`` is of a run that adapts to one, ``features`` of one without any labels.
     """
 
     epoch: int
@@ -46,6 +46,7 @@ class EpochRow:
     seconds: float
     target: TargetRow | None = None
     features: FeatureRow | None = None
+    head_learning_rate: float = 0.0
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> EpochRow:
@@ -56,6 +57,17 @@ class EpochRow:
             "features": None if features is None else FeatureRow(**features),
         }
         return cls(**{**values, **seen})
+
+
+class EpochListener(Protocol):
+    """Follows a run, and has no part in it."""
+
+    def follow(self, history: Sequence[EpochRow]) -> None:
+        """All epochs up to now, from 0: before the first one, and after each one once its checkpoint is written.
+
+        A run that goes on tells those of its checkpoint again.
+        """
+        ...
 
 
 @final

@@ -1,0 +1,94 @@
+"""Fine-tuning by workers of a cluster of this machine's: the model of one process, whatever happens to them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from safetensors.torch import load_file
+from shards import write_backbone
+
+from drawn import encode, photo
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed"),
+]
+
+WORDS = ("--unfreeze", "layer3", "--precision", "float32", "--views", "2", "--policy", "light", "--batch", "8", "--learning-rate", "0.003",
+         "--training-precision", "float32", "--keep", "float32")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photos of two classes that can be told apart, and a backbone."""
+    folder = tmp_path_factory.mktemp("ray")
+    write_backbone(folder / "net")
+    for i in range(60):
+        picture = photo(i, 36, 36).astype(np.int64)
+        picture[:, :, 0 if i % 2 else 2] += 40
+        target = folder / "photos" / ("red" if i % 2 else "blue") / f"{i:03}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(encode(np.clip(picture, 0, 255).astype(np.uint8)))
+    return folder
+
+
+def begin(place: Path, out: Path, *more: object) -> subprocess.Popen[str]:
+    words = ["train", str(place / "photos"), "--out", str(out), "--backbone", str(place / "net"), *WORDS, *map(str, more)]
+    settings = {**os.environ, "GREFFON_CACHE": str(place / "cache"), "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    settings.pop("RAY_ADDRESS", None)
+    settings["RAY_worker_niceness"] = "0"  # else busy machines leave its workers nothing
+    program = [sys.executable, "-m", "greffon", *words]
+    return subprocess.Popen(program, env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ended(run: subprocess.Popen[str]) -> str:
+    _, said = run.communicate(timeout=600)
+    assert run.returncode == 0, said
+    assert "Traceback" not in said
+    return said
+
+
+def told(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "model.json").read_text())
+
+
+def assert_alike(one: Path, other: Path) -> None:
+    first, second = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
+    for name, tensor in first.items():
+        assert float((tensor.double() - second[name].double()).abs().max()) <= 2e-3 * float(tensor.double().abs().max()) + 1e-6, name
+    mine, theirs = (told(folder)["training"]["history"] for folder in (one, other))
+    assert [row["loss"] for row in mine[1:]] == pytest.approx([row["loss"] for row in theirs[1:]], rel=1e-3)
+    assert told(one)["figures"]["accuracy"] == told(other)["figures"]["accuracy"]
+    assert {path.name for path in one.iterdir()} == {path.name for path in other.iterdir()}
+
+
+def test_two_workers_make_the_model_of_one_process(place: Path, tmp_path: Path) -> None:
+    ended(begin(place, tmp_path / "here", "--epochs", 3))
+    said = ended(begin(place, tmp_path / "there", "--epochs", 3, "--ray", "local", "--ray-workers", 2))
+    assert "training on 2 workers" in said
+    assert_alike(tmp_path / "there", tmp_path / "here")
+
+
+def test_a_killed_worker_costs_time_alone(place: Path, tmp_path: Path) -> None:
+    ended(begin(place, tmp_path / "here", "--epochs", 30))
+    run = begin(place, tmp_path / "there", "--epochs", 30, "--ray", "local", "--ray-workers", 2)
+    end = time.monotonic() + 300
+    while not (tmp_path / "there" / "checkpoint.safetensors").exists():
+        assert run.poll() is None and time.monotonic() < end, "no checkpoint"
+        time.sleep(0.05)
+    workers = [one for one in psutil.Process(run.pid).children(recursive=True) if "TrainingWorker" in " ".join(one.cmdline())]
+    assert workers, [one.cmdline() for one in psutil.Process(run.pid).children(recursive=True)]
+    workers[-1].send_signal(signal.SIGKILL)
+    assert "a worker was lost" in ended(run)
+    assert_alike(tmp_path / "there", tmp_path / "here")
