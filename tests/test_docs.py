@@ -14,7 +14,7 @@ import typer
 from greffon.cli.main import app
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("README*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
 def commands(group: object, before: str = "") -> dict[str, set[str]]:
@@ -43,7 +43,7 @@ def test_every_command_has_an_example_on_its_page() -> None:
         assert f"Example: greffon {name}" in parts[name], name
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_what_pages_tell_to_type_can_be_typed(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     lines = [line for block in re.findall(r"```(?:bash|console)\n(.*?)```", text, re.S) for line in block.splitlines()]

@@ -19,7 +19,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "greffon"
 #: package with all its files, which may import each other; but where parts of a package have rows of their own,
 #: its name alone stands for its ``__init__``.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "settings", "progress"),
+    ("errors", "settings", "progress", "silence"),
     ("images.decoding", "images.preprocess", "images.transforms", "images.views", "images", "datasets"),
     (
         "backbones.catalogue",
@@ -35,6 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "backbones.receptive",
         "backbones.describe",
         "backbones.shapes",
+        "backbones.drawing_words",
         "backbones.drawing",
         "backbones",
     ),
@@ -43,7 +44,6 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "activations.shelf",
         "activations.store",
         "activations.fusing",
-        "activations.silence",
         "activations.kernels",
         "activations.engines",
         "activations.comparing",
@@ -54,10 +54,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "activations.choosing",
         "activations",
     ),
-    ("metrics", "conformal", "linear", "heads", "streamed", "losses", "training"),
-    ("model.upper", "model.value", "model.folder", "model.networks", "model"),
+    ("metrics", "conformal", "novelty", "linear", "heads", "streamed", "losses", "training"),
+    ("model.upper", "model.disk", "model.examples", "model.value", "model.modules", "model.folder", "model.networks", "model"),
     ("transfer.inductive", "transfer.transductive", "transfer.unsupervised", "transfer"),
-    ("evaluation", "auditing", "explain", "report", "exporting", "tracking"),
+    ("evaluation", "auditing", "explaining", "report", "exporting", "tracking"),
     ("jobs.*", "jobs", "estimators", "demo"),
     ("distributed", "server", "cli", "__main__"),
 )
@@ -78,7 +78,7 @@ RESERVED: dict[str, tuple[str, ...]] = {
 }
 
 #: These answer at once: nothing that importing them runs may import a library that takes seconds.
-QUICK = ("cli", "server", "settings", "errors", "progress", "images", "datasets", "metrics")
+QUICK = ("cli", "server", "settings", "errors", "progress", "images", "datasets", "metrics", "conformal", "novelty")
 SLOW_LIBRARIES = ("torch", "torchvision", "timm")
 
 #: What stands under these conditions is read by type checkers alone.

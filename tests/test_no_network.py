@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from greffon.activations.silence import can_quantise
 from greffon.demo import write_digits
+from greffon.silence import can_quantise
 
 #: Imported by every Python process that has its folder on PYTHONPATH.
 WATCHER = """

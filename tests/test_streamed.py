@@ -11,7 +11,15 @@ from sklearn.linear_model import LogisticRegression
 
 from greffon.errors import OptionError
 from greffon.heads import Normaliser, fit_head
-from greffon.streamed import Chunks, streamed_centres, streamed_logistic, streamed_normaliser
+from greffon.jobs.cluster.scoring import score_of
+from greffon.streamed import (
+    Chunks,
+    nearest_centres,
+    refined_centres,
+    streamed_centres,
+    streamed_logistic,
+    streamed_normaliser,
+)
 
 
 def clouds(n: int = 600, d: int = 24, classes: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -68,11 +76,38 @@ def test_rows_without_a_class_are_passed_over_and_absent_classes_never_win() -> 
     assert found.probabilities(x)[:, 4:].max() == 0
 
 
-def test_centres_are_nearly_those_of_all_rows() -> None:
-    found = streamed_centres(cut(X, Y, 100), 4, passes=5)
-    best = KMeans(4, n_init=10, random_state=0).fit(X.astype(np.float64))  # type: ignore[arg-type]  # a number, or "auto"
-    inertia = ((X[:, None] - found[None]) ** 2).sum(2).min(1).sum()
-    assert inertia < 1.05 * float(best.inertia_ or 0)
+def test_centres_are_those_of_all_rows() -> None:
+    x, y = clouds(3000, 12, 5, seed=3)
+    x = Normaliser.fit(x, "standard").apply(x)
+    found = streamed_centres(cut(x, y, 250), 5)
+    best = KMeans(5, n_init=20, random_state=0).fit(x.astype(np.float64))  # type: ignore[arg-type]  # a number, or "auto"
+    inertia = ((x[:, None] - found[None]) ** 2).sum(2).min(1).sum()
+    assert inertia < 1.001 * float(best.inertia_ or 0)
+    # Each photo where it is in memory, and as near to the classes: within 0.3 points.
+    mine, theirs = nearest_centres(x, found)[0], np.asarray(best.labels_)
+    assert score_of(theirs.astype(np.int64), mine).accuracy > 0.99
+    assert score_of(y, mine).accuracy == pytest.approx(score_of(y, theirs.astype(np.int64)).accuracy, abs=0.003)
+
+
+def test_rounds_are_lloyds_whatever_the_chunks() -> None:
+    x = X / np.linalg.norm(X, axis=1, keepdims=True)
+    start = x[:4].astype(np.float64)
+    plain = KMeans(4, max_iter=500, tol=0, algorithm="lloyd").set_params(init=X[:4].astype(np.float64), n_init=1)
+    whole = plain.fit(X.astype(np.float64))
+    for size in (1, 70, 600):
+        found = refined_centres(cut(X, Y, size), X[:4], passes=500)
+        assert np.allclose(found, whole.cluster_centers_, rtol=1e-3, atol=1e-3)
+        sphere = refined_centres(cut(x, Y, size), start, spherical=True, passes=500)
+        # A naive loop.
+        centres = start
+        for _ in range(500):
+            own = (x @ centres.T).argmax(1)
+            means = np.stack([x[own == i].mean(0) for i in range(4)])
+            centres = means / np.linalg.norm(means, axis=1, keepdims=True)
+        assert np.allclose(sphere, centres, atol=1e-3)
+    # What nothing is near to stays.
+    far = refined_centres(cut(X, Y), np.concatenate([X[:3], np.full((1, X.shape[1]), 1e6)]))
+    assert (far[3] == 1e6).all()
 
 
 def test_bad_input_is_one_error() -> None:
@@ -80,7 +115,7 @@ def test_bad_input_is_one_error() -> None:
         streamed_logistic(cut(X, np.zeros_like(Y)), 3, 1.0)
     with pytest.raises(OptionError, match="must be a positive number"):
         streamed_logistic(cut(X, Y), 4, 0.0)
-    with pytest.raises(OptionError, match="must have 4 rows or more, got 2"):
-        streamed_centres(cut(X, Y, 2), 4)
+    with pytest.raises(OptionError, match="must be 4 rows or more, got 3"):
+        streamed_centres(cut(X[:3], Y[:3], 2), 4)
     with pytest.raises(OptionError, match="there are no features"):
         streamed_normaliser(list)

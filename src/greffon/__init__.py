@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from greffon.jobs.classify import classify
     from greffon.jobs.cluster import cluster
     from greffon.jobs.compare import compare
+    from greffon.jobs.curve import curve
     from greffon.jobs.describe import describe
     from greffon.jobs.duplicates import duplicates
     from greffon.jobs.embed import embed
     from greffon.jobs.evaluate import evaluate
+    from greffon.jobs.explain import explain
     from greffon.jobs.export import export
     from greffon.jobs.index import index
     from greffon.jobs.label import label
@@ -44,10 +46,12 @@ __all__ = [
     "classify",
     "cluster",
     "compare",
+    "curve",
     "describe",
     "duplicates",
     "embed",
     "evaluate",
+    "explain",
     "export",
     "export_weights",
     "import_weights",
@@ -80,10 +84,12 @@ _HOMES = {
     "classify": "greffon.jobs.classify",
     "cluster": "greffon.jobs.cluster",
     "compare": "greffon.jobs.compare",
+    "curve": "greffon.jobs.curve",
     "describe": "greffon.jobs.describe",
     "duplicates": "greffon.jobs.duplicates",
     "embed": "greffon.jobs.embed",
     "evaluate": "greffon.jobs.evaluate",
+    "explain": "greffon.jobs.explain",
     "export": "greffon.jobs.export",
     "export_weights": "greffon.jobs.weights",
     "import_weights": "greffon.jobs.weights",

@@ -10,7 +10,7 @@ import numpy as np
 from greffon.errors import OptionError
 from greffon.heads import LinearHead, Normaliser
 
-__all__ = ["Chunks", "streamed_centres", "streamed_logistic", "streamed_normaliser"]
+__all__ = ["Chunks", "nearest_centres", "refined_centres", "streamed_centres", "streamed_logistic", "streamed_normaliser"]
 
 #: Gives all chunks anew, every time that it is called: features float32 (m, d), and int64 (m,) classes, -1 where not known.
 Chunks = Callable[[], Iterable[tuple[np.ndarray, np.ndarray]]]
@@ -128,17 +128,60 @@ def _known(chunks: Chunks) -> Iterable[tuple[np.ndarray, np.ndarray]]:
             yield x[good], y[good]
 
 
-def streamed_centres(chunks: Chunks, k: int, *, seed: int = 0, passes: int = 3) -> np.ndarray:
-    """Centres of k-means, float64 (k, d), by scikit-learn's ``MiniBatchKMeans`` (Sculley 2010) over some passes.
-
-    Raises OptionError where the first chunk has fewer rows than ``k``.
+def streamed_centres(chunks: Chunks, k: int, *, seed: int = 0, passes: int = 50) -> np.ndarray:
+    """Centres of k-means, float64 (k, d): scikit-learn's ``MiniBatchKMeans`` (Sculley 2010) over one pass finds where to begin, and
+    ``refined_centres`` goes on from there over all rows. Raises OptionError where there are fewer rows than ``k``.
     """
     from sklearn.cluster import MiniBatchKMeans
 
-    model = MiniBatchKMeans(k, random_state=seed, n_init=3)  # type: ignore[arg-type]  # a number, or "auto"
+    model = MiniBatchKMeans(k, random_state=seed, n_init=5)  # type: ignore[arg-type]  # a number, or "auto"
+    few = np.zeros((0, 0), np.float32)
+    for x, _ in chunks():
+        few = x if not len(few) else np.concatenate([few, x])  # as many as a first draw of centres wants
+        if len(few) >= 20 * k:
+            model.partial_fit(few)
+            few = few[:0]
+    if not hasattr(model, "cluster_centers_"):
+        if len(few) < k:
+            raise OptionError(f"streamed_centres: there must be {k} rows or more, got {len(few)}")
+        model.partial_fit(few)
+    return refined_centres(chunks, np.asarray(model.cluster_centers_, np.float64), passes=passes)
+
+
+def refined_centres(chunks: Chunks, centres: np.ndarray, *, spherical: bool = False, passes: int = 50) -> np.ndarray:
+    """Lloyd's rounds of k-means over all rows, from these centres, until the fit no longer grows: float64 (k, d).
+
+    The same minimum as in memory from the same start, as every round sees every row. A centre that nothing is nearest to stays.
+
+    Parameters
+    ----------
+    centres
+        (k, d).
+    spherical
+        Rows and centres have length 1, and likeness is the cosine (Dhillon and Modha 2001).
+    passes
+        Over the chunks, at most.
+    """
+    centres, before = np.asarray(centres, np.float64), -np.inf
     for _ in range(passes):
+        sums, counts, fit, rows = np.zeros_like(centres), np.zeros(len(centres), np.int64), 0.0, 0
         for x, _ in chunks():
-            if len(x) < k and not hasattr(model, "cluster_centers_"):
-                raise OptionError(f"streamed_centres: the first chunk must have {k} rows or more, got {len(x)}")
-            model.partial_fit(x)
-    return np.asarray(model.cluster_centers_, np.float64)
+            labels, likeness = nearest_centres(x, centres)
+            fit, rows = fit + float(likeness.sum()), rows + len(x)
+            counts += np.bincount(labels, minlength=len(centres))
+            np.add.at(sums, labels, x)
+        if fit <= before + 1e-7 * abs(fit):
+            break
+        before, alive = fit, counts > 0
+        found = sums[alive] / counts[alive, None]
+        centres = centres.copy()
+        centres[alive] = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12) if spherical else found
+    return centres
+
+
+def nearest_centres(x: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which centre is the nearest to each row, int64 (m,), and minus half the squared distance to it, float64 (m,)."""
+    half = (centres**2).sum(1) / 2
+    likeness = x.astype(np.float64) @ centres.T - half
+    labels = likeness.argmax(1)
+    return labels, likeness[np.arange(len(x)), labels] - (x.astype(np.float64) ** 2).sum(1) / 2

@@ -244,6 +244,7 @@ def test_a_job_of_two_domains_has_the_source_as_train_and_the_target_as_test(job
     assert set(job.train.labels.tolist()) == {0, 1}
 
 
+@pytest.mark.slow
 def test_greffon_and_the_plain_loop_adapt_the_same_job(job: Job) -> None:
     common = [str(job.folder), "--size", str(SIZE), "--epochs", "2", "--batch", "3"]
     plain = [*common, "--workers", "0", "--layout", "channels_last"]

@@ -155,6 +155,7 @@ def test_the_peer_computes_the_same_features(job: Job, backbone: Backbone) -> No
     assert agreement(ours, theirs) > 0.999999
 
 
+@pytest.mark.slow
 def test_the_plain_loop_learns_and_tells_its_epochs(tmp_path: Path, backbone: Backbone) -> None:
     # Two classes that differ in brightness.
     rng = np.random.default_rng(0)
@@ -175,6 +176,7 @@ def test_the_plain_loop_learns_and_tells_its_epochs(tmp_path: Path, backbone: Ba
         assert told.right == told.tested
 
 
+@pytest.mark.slow
 def test_greffon_trains_on_the_same_job(job: Job) -> None:
     told = run_train(job, ["--size", str(SIZE), "--unfreeze", "block5", "--views", "2", "--epochs", "2"])
     assert told.answer.images == job.counts()

@@ -182,7 +182,7 @@ def test_every_method_above_the_cut_gives_a_model(
     told = adapt(domains[0], target=unlabelled, out=tmp_path / "m", method=method, above=QUICK, **SMALL)
     assert told.model.cut == "block5" and told.model.training["method"] == method
     assert sorted(path.name for path in (tmp_path / "m").iterdir() if path.suffix not in (".html", ".png")) == [
-        "adapt.json", "model.json", "model.safetensors", "predictions.csv"]  # fmt: skip
+        "README.md", "adapt.json", "model.json", "model.safetensors", "predictions.csv"]  # fmt: skip
     again = {guess.path.name: guess.label for guess in predict(tmp_path / "m", [str(unlabelled)]) if not guess.fault}
     for place, row in zip(told.positions.tolist(), told.probabilities, strict=True):
         assert again[told.target.dataset.paths[place].name] == told.model.classes[int(row.argmax())]
@@ -212,6 +212,7 @@ adapt(source, target=target, out=out, method="dann", size=32, precision="float32
 """
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_ends_with_the_same_model(domains: tuple[Path, Path], tmp_path: Path) -> None:
     def run(out: Path, *more: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(

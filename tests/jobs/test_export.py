@@ -20,7 +20,6 @@ from drawn import encode, photo
 from exporting_models import CLASSES, MEAN, PHOTOS, model_of
 from greffon import export, predict
 from greffon.activations import quantise
-from greffon.activations.silence import can_quantise, has_openvino
 from greffon.backbones import Backbone, blueprint
 from greffon.cli import main
 from greffon.errors import ExportError, GreffonError, ModelError, OptionError
@@ -28,6 +27,7 @@ from greffon.exporting import Exported, making
 from greffon.heads import HEADS, Representation
 from greffon.model import Model, save_model
 from greffon.progress import Silent
+from greffon.silence import can_quantise, has_openvino
 from growing import drawn_network
 
 pytest.importorskip("onnx")

@@ -13,12 +13,12 @@ import pytest
 
 from greffon import ImageFeatures, TransferClassifier, embed, evaluate, load_model, train
 from greffon.activations import Choice, Store
-from greffon.activations.silence import can_quantise
 from greffon.cli import main
 from greffon.demo import write_digits
 from greffon.errors import OptionError
 from greffon.jobs.train import TrainResult
 from greffon.progress import Silent
+from greffon.silence import can_quantise
 
 pytestmark = pytest.mark.skipif(not can_quantise(), reason="NNCF is not installed")
 

@@ -167,6 +167,7 @@ def test_another_classifier_is_left_out(cache: Path, tmp_path: Path) -> None:
         load_backbone("net", classifier=True)
 
 
+@pytest.mark.slow
 def test_tensors_of_nothing_that_is_known(cache: Path, tmp_path: Path) -> None:
     save_file({"a.b": torch.zeros(3), "c": torch.zeros(2)}, tmp_path / "w")
     with pytest.raises(WeightsError, match=r"w: its tensors \(a\.b, c, …\) are those of no network that is recognised\nName the"):
@@ -273,6 +274,7 @@ def json_lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+@pytest.mark.slow
 def test_from_a_file_to_a_trained_model(tmp_path: Path, vgg16: dict[str, Tensor]) -> None:
     cache = tmp_path / "cache"
     torch.save(resnet(), tmp_path / "cars.pth")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from greffon.cli.distributing import RayOption, RayWorkersOption, executor_of
 from greffon.cli.options import BackboneOption, JsonOption, PrecisionOption, QuietOption, SizeOption, WeightsOption
 from greffon.cli.terminal import listener, percent
 
@@ -18,7 +19,7 @@ __all__ = ["cluster", "cluster_lines"]
 
 
 def cluster(
-    photos: Annotated[Path, typer.Argument(help="Photos without labels: a folder, however deep, or a table.")],
+    photos: Annotated[Path, typer.Argument(help="Photos without labels: a folder, however deep, or a table; or what embed --ray wrote.")],
     out: Annotated[
         Path, typer.Option(help="The folder to write: assignments.csv, metrics.json, clusters.html, sheets/.")
     ],
@@ -42,6 +43,8 @@ def cluster(
     size: SizeOption = 0,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same clusters.")] = 0,
     precision: PrecisionOption = "auto",
+    ray: RayOption = None,
+    ray_workers: RayWorkersOption = 0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -52,10 +55,15 @@ def cluster(
     from greffon.cli.terminal import out as console
     from greffon.jobs.cluster import cluster as job
 
-    with listener(quiet) as progress:
+    if (photos / "_manifest.json").is_file():
+        from greffon.cli.distributing import cluster_features
+
+        cluster_features(photos, out=out, k=k, score=score, seed=seed, as_json=as_json, quiet=quiet)
+        return
+    with listener(quiet) as progress, executor_of(ray, ray_workers) as executor:
         result = job(photos, out=out, k=k, method=method, most_k=most_k, score=score, names=names, to_dataset=to_dataset,
                      threshold=threshold, backbone=backbone, weights=weights, size=size, seed=seed, precision=precision,
-                     progress=progress)  # fmt: skip
+                     executor=executor, progress=progress)  # fmt: skip
     if as_json:
         print(json.dumps(result.to_dict(), ensure_ascii=False))
         return

@@ -12,8 +12,20 @@ import typer
 
 if TYPE_CHECKING:
     from greffon.activations import Executor
+    from greffon.transfer.inductive import Launcher
 
-__all__ = ["BARE", "RayOption", "RayWorkersOption", "embed_on_cluster", "executor_of", "train_from_features", "with_addresses"]
+__all__ = [
+    "BARE",
+    "RayOption",
+    "RayWorkersOption",
+    "cluster_features",
+    "embed_on_cluster",
+    "executor_of",
+    "helpers_of",
+    "launcher_of",
+    "train_from_features",
+    "with_addresses",
+]
 
 RayOption = Annotated[
     str | None,
@@ -70,6 +82,42 @@ def executor_of(address: str | None, workers: int = 0) -> Iterator[Executor | No
         yield RayExecutor(cluster, workers)
 
 
+def launcher_of(executor: Executor | None) -> Launcher | None:
+    """What trains on the cluster that an executor is of; None where there is none."""
+    from greffon.distributed.executing import RayExecutor
+    from greffon.distributed.fitting import RayLauncher
+
+    return RayLauncher(executor.cluster, executor.workers) if isinstance(executor, RayExecutor) else None
+
+
+@contextmanager
+def helpers_of(unfreeze: str, ray: str | None) -> Iterator[Launcher | None]:
+    """The launcher of processes that ``torchrun`` has started, in the first of them; None without torchrun.
+
+    In the others, this helps the first one, and ends the process.
+    """
+    from greffon.distributed.torchrun import TorchrunLauncher, assist, joined, started_by_torchrun
+
+    if not started_by_torchrun():
+        yield None
+        return
+    from greffon.errors import OptionError
+
+    if unfreeze == "none" or ray is not None:
+        what = "--ray has processes of its own" if ray is not None else "without --unfreeze no stage is trained"
+        raise OptionError(f"torchrun: several processes train the stages above the cut together, and {what}",
+                          hint="Run it without torchrun.")  # fmt: skip
+    with joined() as ranks:
+        if ranks.rank:
+            assist(ranks)
+            raise typer.Exit
+        launcher = TorchrunLauncher(ranks)
+        try:
+            yield launcher
+        finally:
+            launcher.end()
+
+
 def embed_on_cluster(
     data: str,
     *,
@@ -119,3 +167,23 @@ def train_from_features(
         console().print(table)
     console().print(accuracy_line(result.evaluation), markup=False)
     console().print(f"model: {out}    {result.rows} rows", markup=False)
+
+
+def cluster_features(data: Path, *, out: Path, k: int | None, score: bool, seed: int, as_json: bool, quiet: bool) -> None:
+    """``greffon cluster`` on a folder that ``embed --ray`` wrote."""
+    import json
+
+    from greffon.cli.terminal import listener, percent
+    from greffon.cli.terminal import out as console
+    from greffon.distributed.grouping import cluster_features as job
+
+    with listener(quiet) as progress:
+        figures = job(data, out=out, k=k, score=score, seed=seed, progress=progress)
+    if as_json:
+        print(json.dumps(figures, ensure_ascii=False))
+        return
+    console().print(f"{figures['n']} photos in {figures['k']} clusters of {', '.join(map(str, figures['sizes'][:20]))}", markup=False)
+    if "accuracy" in figures:
+        console().print(f"against the labels of {figures['scored']} photos in {figures['classes']} classes: accuracy"
+                        f" {percent(figures['accuracy'])}, NMI {figures['nmi']:.3f}, ARI {figures['ari']:.3f}", markup=False)  # fmt: skip
+    console().print(f"photo by photo: {out / 'assignments.csv'}    {figures['seconds']:.1f} s", markup=False)

@@ -26,6 +26,9 @@ def export(
         list[str] | None, typer.Option(help="Photos that the ranges of int8 are taken from; else half of those of --check.")
     ] = None,
     maps: Annotated[bool, typer.Option("--maps/--no-maps", help="Class activation maps as an output, where they are exact.")] = True,
+    examples: Annotated[
+        bool, typer.Option("--examples/--no-examples", help="What the model remembers of its training photos, if it does, goes along.")
+    ] = True,
     tolerance: Annotated[float, typer.Option(help="The most that a probability may be off; 0: as usual in the precision.")] = 0.0,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -39,7 +42,7 @@ def export(
 
     with listener(quiet) as progress:
         result = job(model, out=out, to=to, precision=precision, check=check or (), calibrate=calibrate or (), maps=maps,
-                     tolerance=tolerance, progress=progress)  # fmt: skip
+                     examples=examples, tolerance=tolerance, progress=progress)  # fmt: skip
     if as_json:
         print(json.dumps(result.to_dict(), ensure_ascii=False))
         return

@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from greffon.cli.distributing import RayOption, RayWorkersOption, executor_of
+from greffon.cli.distributing import RayOption, RayWorkersOption, executor_of, helpers_of, launcher_of
 from greffon.cli.options import (
     BackboneOption,
     ExcludeOption,
     FoldsOption,
     JsonOption,
+    LangOption,
     PrecisionOption,
     QuietOption,
     SeedOption,
@@ -53,7 +54,16 @@ def train(
     precision: PrecisionOption = "auto",
     exclude: ExcludeOption = None,
     slim: Annotated[bool, typer.Option("--slim", help="Leave the frozen stages out of the model folder.")] = False,
+    examples: Annotated[
+        int, typer.Option(min=0, help="Keep the features of so many training photos, to know what is unlike them; 0: of none.")
+    ] = 2000,
+    thumbnails: Annotated[
+        bool, typer.Option("--thumbnails", help="Keep their names and small pictures too. Whoever has the model sees them.")
+    ] = False,
+    lang: LangOption = "en",
     export: Annotated[str, typer.Option(help="Export the model as well: onnx, openvino or torch, into a folder in --out.")] = "",
+    track: Annotated[str, typer.Option(help="Write the run down for another tool: tensorboard or mlflow.")] = "",
+    track_dir: Annotated[Path | None, typer.Option(help="Where to; by default runs (tensorboard) or mlruns (mlflow).")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted fine-tuning in --out.")] = False,
     plan: Annotated[Path | None, typer.Option(help="plan.json of an earlier run: decide as it did.")] = None,
     epochs: Annotated[int, _tuned("Of the fine-tuning.")] = 10,
@@ -92,6 +102,10 @@ def train(
     """
     if (data / "_manifest.json").is_file():
         from greffon.cli.distributing import train_from_features
+        from greffon.errors import OptionError
+
+        if track:
+            raise OptionError(f"--track {track}: a head on the features of embed --ray is not tracked", hint="Leave --track away.")
 
         train_from_features(data, out=out, backbone=backbone, weights=weights, class_weights=class_weights, seed=seed, quiet=quiet)
         return
@@ -135,7 +149,7 @@ def train(
         winograd=winograd,  # type: ignore[arg-type]  # as above
         recipe=recipe,
     )
-    with listener(quiet) as progress, executor_of(ray, ray_workers) as executor:
+    with helpers_of(unfreeze, ray) as helpers, listener(quiet) as progress, executor_of(ray, ray_workers) as executor:
         result = job(
             data,
             out=out,
@@ -157,7 +171,13 @@ def train(
             resume=resume,
             plan=plan,
             exclude=exclude,
+            examples=examples,
+            thumbnails=thumbnails,
+            lang=lang,
             executor=executor,
+            launcher=helpers or (launcher_of(executor) if executor is not None else None),
+            track=track,
+            track_dir=track_dir,
             progress=progress,
         )
     for line in train_summary(result):

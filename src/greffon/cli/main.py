@@ -14,10 +14,14 @@ import typer
 from greffon.cli.auditing import audit
 from greffon.cli.clustering import cluster
 from greffon.cli.distributing import with_addresses
+from greffon.cli.explaining import explain
 from greffon.cli.exporting import export
+from greffon.cli.growing import curve
 from greffon.cli.inductive import compare, probe, train
 from greffon.cli.knowing import backbones, cache, describe, views
 from greffon.cli.pretraining import pretrain
+from greffon.cli.reading import with_shares
+from greffon.cli.reporting import report
 from greffon.cli.searching import duplicates, index, map_photos, outliers, search
 from greffon.cli.serving import serve
 from greffon.cli.suggesting import suggest
@@ -36,10 +40,12 @@ __all__ = [
     "classify",
     "cluster",
     "compare",
+    "curve",
     "describe",
     "duplicates",
     "embed",
     "evaluate",
+    "explain",
     "export",
     "index",
     "label",
@@ -49,6 +55,7 @@ __all__ = [
     "predict",
     "pretrain",
     "probe",
+    "report",
     "search",
     "serve",
     "suggest",
@@ -82,9 +89,12 @@ app.command()(pretrain)
 app.command()(predict)
 app.command()(classify)
 app.command()(evaluate)
+app.command()(report)
+app.command()(explain)
 app.command()(embed)
 app.command()(probe)
 app.command()(compare)
+app.command()(curve)
 app.command()(export)
 app.command()(serve)
 app.command()(describe)
@@ -109,7 +119,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
-        app(with_addresses(sys.argv[1:]))
+        app(with_shares(with_addresses(sys.argv[1:])))
     except GreffonError as error:
         print(f"error: {error.what}", file=sys.stderr)
         if error.hint:

@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "AbstainOption",
     "BackboneOption",
     "ExcludeOption",
     "FoldsOption",
     "JsonOption",
+    "LangOption",
     "PrecisionOption",
     "QuietOption",
     "SeedOption",
@@ -38,5 +40,13 @@ SeedOption = Annotated[int, typer.Option(min=0, help="The same seed gives the sa
 SetsOption = Annotated[
     float, typer.Option(help="Sets of classes that hold the true one so often: 0.9, say. They may be empty. 0: none.")
 ]
+AbstainOption = Annotated[
+    float,
+    typer.Option(
+        metavar="[SHARE]",
+        help="Say \"I don't know\" of photos unlike the training's: answer so many of the known kind; 0.95 without a number. 0: all.",
+    ),
+]
+LangOption = Annotated[str, typer.Option(help="Of the report: en or fr.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No bars and no notes; warnings alone.")]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from greffon.errors import OptionError
 
-__all__ = ["bytes_of", "named_shares_of", "number_of", "shares_of"]
+__all__ = ["bytes_of", "named_shares_of", "number_of", "shares_of", "with_shares"]
 
 _UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
 
@@ -60,3 +61,22 @@ def named_shares_of(option: str, text: str) -> dict[str, float] | None:
     except ValueError as error:
         raise OptionError(f"{option} must be a share of each class such as cat=0.7,dog=0.3, got {text!r}") from error
     return found
+
+
+def with_shares(words: Sequence[str], share: float = 0.95) -> list[str]:
+    """The words of a command line, in which an ``--abstain`` without a share is given one: where no number follows it."""
+    found: list[str] = []
+    for i, word in enumerate(words):
+        if word == "--":
+            return [*found, *words[i:]]
+        following = words[i + 1] if i + 1 < len(words) else ""
+        found.append(f"--abstain={share}" if word == "--abstain" and not _is_number(following) else word)
+    return found
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

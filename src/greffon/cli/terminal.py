@@ -148,12 +148,14 @@ def evaluation_tables(evaluation: Evaluation) -> list[Table]:
         ("images", "right"),
         ("precision", "right"),
         ("recall", "right"),
+        ("95 % interval", "right"),
         ("F1", "right"),
     ):
         classes.add_column(name, justify=side)  # type: ignore[arg-type]  # a literal, by the tuple above
     for one in evaluation.classes:
         classes.add_row(
-            escape(one.name), str(one.count), percent(one.precision), percent(one.recall), percent(one.f1)
+            escape(one.name), str(one.count), percent(one.precision), percent(one.recall),
+            interval_of(one.interval) if one.count else "–", percent(one.f1),
         )
     tables = [classes]
     if len(evaluation.classes) <= 12:
@@ -178,7 +180,8 @@ def accuracy_line(evaluation: Evaluation) -> str:
     )
     if evaluation.top5_accuracy is not None:
         text += f", top-5 {percent(evaluation.top5_accuracy)}"
-    return f"{text}, log-loss {evaluation.log_loss:.3f}, calibration error {evaluation.calibration_error:.3f}"
+    calibration = f"calibration error {evaluation.calibration_error:.3f} (by chance alone: {evaluation.chance_error:.3f})"
+    return f"{text}, log-loss {evaluation.log_loss:.3f}, {calibration}"
 
 
 def difference_line(difference: Difference) -> str:

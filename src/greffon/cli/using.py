@@ -12,6 +12,7 @@ import typer
 
 from greffon.cli.distributing import RayOption, RayWorkersOption, executor_of
 from greffon.cli.options import (
+    AbstainOption,
     BackboneOption,
     ExcludeOption,
     JsonOption,
@@ -38,6 +39,7 @@ def predict(
     precision: Annotated[str, typer.Option(help="exact (float32) or bfloat16 instead of the training's.")] = "",
     views: ViewsOption = 1,
     sets: SetsOption = 0.0,
+    abstain: AbstainOption = 0.0,
     ray: RayOption = None,
     ray_workers: RayWorkersOption = 0,
     quiet: QuietOption = False,
@@ -51,7 +53,8 @@ def predict(
     names = [line for name in images for line in (_lines_of_stdin() if name == "-" else [name])]
     failed = 0
     with listener(quiet) as progress, executor_of(ray, ray_workers) as executor:
-        guesses = job(model, names, precision=precision, views=views, sets=sets, executor=executor, progress=progress)
+        guesses = job(model, names, precision=precision, views=views, sets=sets, abstain=abstain, executor=executor,
+                      progress=progress)  # fmt: skip
         writer = csv.writer(sys.stdout)
         for number, guess in enumerate(guesses):
             failed += bool(guess.fault)
@@ -63,13 +66,20 @@ def predict(
                 continue
             if as_csv:
                 if number == failed:
-                    writer.writerow(["path", "label", "probability", *guess.probabilities, *(["set"] if sets else [])])
+                    writer.writerow(["path", "label", "probability", *guess.probabilities, *(["set"] if sets else []),
+                                     *(["novelty", "known"] if abstain else [])])  # fmt: skip
                 held = [] if guess.classes is None else ["|".join(guess.classes)]
-                writer.writerow([guess.path, guess.label, guess.probability, *guess.probabilities.values(), *held])
+                new = [] if guess.novelty is None else [guess.novelty, str(guess.known).lower()]
+                label = guess.label if guess.known else ""
+                writer.writerow([guess.path, label, guess.probability, *guess.probabilities.values(), *held, *new])
             else:
                 others = sorted(guess.probabilities.items(), key=lambda item: -item[1])[1:3]
                 rest = ", ".join(f"{name} {100 * p:.1f} %" for name, p in others)
                 held = "" if guess.classes is None else f"\tset: {', '.join(guess.classes) or 'no class is sure enough'}"
+                if not guess.known:
+                    print(f"{guess.path}\tI don't know\tnovelty {guess.novelty:.3f}\t(else {guess.label},"
+                          f" {100 * guess.probability:.1f} %){held}")  # fmt: skip
+                    continue
                 print(f"{guess.path}\t{guess.label}\t{100 * guess.probability:.1f} %\t({rest}){held}")
     if failed and failed == len(names):
         raise typer.Exit(2)
@@ -118,6 +128,11 @@ def evaluate(
     views: ViewsOption = 1,
     exclude: ExcludeOption = None,
     sets: SetsOption = 0.0,
+    abstain: AbstainOption = 0.0,
+    unknown: Annotated[
+        list[str] | None, typer.Option(help="Photos of no class of the model: how many are refused. May be given several times.")
+    ] = None,
+    against: Annotated[Path | None, typer.Option(help="Another model folder, compared on the same photos.")] = None,
     out: Annotated[Path | None, typer.Option(help="A folder for evaluation.json and the reliability diagram.")] = None,
     quiet: QuietOption = False,
 ) -> None:
@@ -125,17 +140,19 @@ def evaluate(
 
     Example: greffon evaluate my-model other-photos/
     """
+    from greffon.cli.evaluation_tables import abstain_lines, rival_lines, sizes_table
     from greffon.cli.terminal import accuracy_line, difference_line, evaluation_tables, sets_line
     from greffon.cli.terminal import out as console
     from greffon.jobs.evaluate import evaluate as job
 
     with listener(quiet) as progress:
-        result = job(model, data, precision=precision, views=views, exclude=exclude, sets=sets, out=out,
-                     progress=progress)  # fmt: skip
+        result = job(model, data, precision=precision, views=views, exclude=exclude, sets=sets, abstain=abstain,
+                     unknown=unknown or None, against=against, out=out, progress=progress)  # fmt: skip
     if as_json:
         print(json.dumps(result.to_dict(), ensure_ascii=False))
         return
-    for table in evaluation_tables(result.evaluation):
+    sizes = sizes_table(result)
+    for table in (*evaluation_tables(result.evaluation), *([] if sizes is None else [sizes])):
         console().print(table)
     averaged = f", averaged over {views} views of each" if views > 1 else ""
     console().print(accuracy_line(result.evaluation) + averaged, markup=False)
@@ -143,6 +160,8 @@ def evaluate(
         console().print(difference_line(result.difference), markup=False)
     if result.sets is not None:
         console().print(sets_line(result.sets), markup=False)
+    for line in (*abstain_lines(result), *([] if result.rival is None else rival_lines(result.rival))):
+        console().print(line, markup=False, soft_wrap=True)
 
 
 def embed(

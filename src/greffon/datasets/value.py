@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from greffon.errors import DataError
+
 __all__ = ["SPLITS", "Dataset"]
 
 #: The roles that an image can have.
@@ -77,6 +79,21 @@ class Dataset:
         number = np.full(len(self.classes) + 1, -1, np.int64)
         number[used] = np.arange(len(used))
         return replace(self, classes=tuple(self.classes[i] for i in used), labels=number[self.labels])
+
+    def in_classes(self, classes: Sequence[str], called: str = "the model") -> Dataset:
+        """The same images, the labels counted in the classes of a model, which messages call ``called``.
+
+        Raises DataError where it does not know one of theirs.
+        """
+        number = {name: i for i, name in enumerate(classes)}
+        strange = [name for name in self.classes if name not in number]
+        if strange:
+            raise DataError(
+                f"{self.root}: has classes that {called} does not know: {', '.join(strange[:6])}",
+                hint=f"The model's classes are: {', '.join(classes[:20])}.",
+            )
+        renumbered = np.array([number[name] for name in self.classes], np.int64)[self.labels]
+        return replace(self, classes=tuple(classes), labels=renumbered)
 
     def fingerprint(self, digests: Sequence[str], *, ordered: bool = False) -> str:
         """sha256 over the content digest, label and split of every image, whatever their order, or in that.

@@ -109,6 +109,15 @@ class Preprocess:
         # To Pillow, lanczos exists only with antialiasing; the record does not allow it here.
         return picture.transform(size, Image.Transform.EXTENT, box, method)
 
+    def seen_box(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """The part of a photo of this size that ``fit`` takes: left, top, width and height as shares of the photo's sides."""
+        if self.resize == "squash":
+            return 0.0, 0.0, 1.0, 1.0
+        shorter = min(height, width)
+        full_height, full_width = height * self.resize_to // shorter, width * self.resize_to // shorter
+        across, down = self.width / full_width, self.height / full_height
+        return (1 - across) / 2, (1 - down) / 2, across, down
+
     @property
     def neutral(self) -> tuple[int, int, int]:
         """The RGB colour, in levels, that ``normalise`` makes as good as zero: what is laid where there is no picture."""

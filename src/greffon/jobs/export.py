@@ -23,6 +23,7 @@ def export(
     check: Sequence[str | Path] = (),
     calibrate: Sequence[str | Path] = (),
     maps: bool = True,
+    examples: bool = True,
     tolerance: float = 0.0,
     progress: Progress | None = None,
 ) -> Exported:
@@ -44,6 +45,8 @@ def export(
         Photos that the ranges of int8 are taken from; by default half of those of ``check``.
     maps
         Whether class activation maps become an output, where they are exact.
+    examples
+        Whether what the model remembers of its training photos goes along: its features, and names and thumbnails where it has them.
     tolerance
         The most that a probability may be off; 0: what is usual in the precision.
 
@@ -64,7 +67,7 @@ def export(
         else:
             listener.warn("no photos of your own are compared; name some with --check")
     return export_model(loaded, Path(out), to=to, precision=precision, check=looked, calibrate=ranges, maps=maps,
-                        tolerance=tolerance, progress=listener)  # fmt: skip
+                        examples=examples, tolerance=tolerance, progress=listener)  # fmt: skip
 
 
 def _remembered(model: Model) -> list[Path]:

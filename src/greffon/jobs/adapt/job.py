@@ -18,7 +18,14 @@ from greffon.jobs.adapt.plan import CHECKPOINT_FILE, PLAN_FILE
 from greffon.jobs.adapt.result import AdaptResult
 from greffon.model import is_model_folder, load_any_backbone, load_model, save_model, write_json
 from greffon.progress import Progress, Silent
-from greffon.report import adaptation_report, check_folder_is_free, check_results_folder, path_in_table, write_table
+from greffon.report import (
+    adaptation_report,
+    check_folder_is_free,
+    check_results_folder,
+    path_in_table,
+    write_card,
+    write_table,
+)
 from greffon.transfer.transductive import ABOVE, METHODS, concerns
 
 __all__ = ["adapt"]
@@ -184,6 +191,7 @@ def _write(result: AdaptResult, listener: Progress) -> None:
     """The model first, then what is for people."""
     folder = result.folder
     save_model(result.model, folder)
+    write_card(folder, result.model)
     try:
         write_json(folder / "adapt.json", result.to_dict())
         _predictions(result, folder / "predictions.csv")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from greffon.activations import Store
+from greffon.activations import Executor, Store
 from greffon.datasets import read_dataset
 from greffon.errors import DataError, OptionError
 from greffon.jobs.cluster.dataset import check_dataset, write_dataset
@@ -53,6 +53,7 @@ def cluster(
     precision: str = "auto",
     seed: int = 0,
     store: Store | None = None,
+    executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> ClusterResult:
     """Sort photos without labels into clusters.
@@ -85,6 +86,8 @@ def cluster(
         The same seed on the same machine gives the same clusters.
     store
         Where activations are kept, by default greffon's cache.
+    executor
+        Where the frozen part runs; this process, if None.
 
     Raises
     ------
@@ -102,7 +105,7 @@ def cluster(
             result = replace(result, figures={**result.figures, **_scored(result.photos, truth)})
         write_tables(folder, result.photos, result.figures)
     else:
-        seen = see(photos, backbone, weights, size, precision, least=k or 1, store=store or Store(), progress=listener)
+        seen = see(photos, backbone, weights, size, precision, least=k or 1, store=store or Store(), executor=executor, progress=listener)
         found = cluster_looks(seen.looks, k, method=method, most_k=most_k, seed=seed, progress=listener)
         parts = parts_of(seen.looks[found.look], found.labels, seed=seed)
         rows = _rows(seen, found, parts)

@@ -9,7 +9,7 @@ from typing import Any, final
 
 import numpy as np
 
-from greffon.activations import Activations, Store, Tap, chosen_engine, compute
+from greffon.activations import Activations, Executor, Store, Tap, chosen_engine, compute
 from greffon.datasets import read_photos, scan
 from greffon.errors import DataError, OptionError
 from greffon.model import load_any_backbone
@@ -46,9 +46,18 @@ class Seen:
 
 
 def see(
-    photos: Path | str, backbone: str, weights: Path | None, size: int, precision: str, *, least: int, store: Store, progress: Progress
+    photos: Path | str,
+    backbone: str,
+    weights: Path | None,
+    size: int,
+    precision: str,
+    *,
+    least: int,
+    store: Store,
+    executor: Executor | None,
+    progress: Progress,
 ) -> Seen:
-    """Find the photos, and run the network once over each.
+    """Find the photos, and run the network once over each, in this process or by an executor.
 
     Raises GreffonError: DataError where none can be read, OptionError where fewer than ``least`` have different contents.
     """
@@ -62,7 +71,7 @@ def see(
     order = sorted(range(len(looked.digests)), key=looked.digests.__getitem__)
     paths, digests = [looked.dataset.paths[i] for i in order], [looked.digests[i] for i in order]
     engine, plan = chosen_engine(network, Tap("pooled"), precision, paths, progress, images=len(paths))
-    kept = compute(paths, network, Tap("pooled"), engine, store=store, progress=progress, digests=digests)
+    kept = compute(paths, network, Tap("pooled"), engine, store=store, progress=progress, digests=digests, executor=executor)
     for i, reason in sorted(kept.failed.items()):
         progress.warn(f"set aside: {paths[i]}: {reason}")
     read = np.array([i for i in range(len(paths)) if i not in kept.failed], np.int64)

@@ -13,7 +13,7 @@ from greffon.heads import Representation
 from greffon.metrics import wilson_interval
 from greffon.model import Model, save_model, write_json
 from greffon.progress import Progress
-from greffon.report import labelling_report, path_in_table, write_table
+from greffon.report import labelling_report, path_in_table, write_card, write_table
 from greffon.transfer.transductive import Labelling, Spreading
 
 __all__ = ["AGREE", "APART", "FAULT", "GIVEN", "LOW", "LabelResult", "LabelledPhoto", "write_labels"]
@@ -121,6 +121,7 @@ def write_labels(result: LabelResult, listener: Progress) -> None:
     except OSError as error:
         raise OptionError(f"--out {folder}: cannot be written ({error.strerror or error})") from error
     save_model(result.model, folder / "model")
+    write_card(folder / "model", result.model)
     listener.say("writing labels.html")
     _page(result, folder / "labels.html", known)
 

@@ -8,6 +8,8 @@ import numpy as np
 
 from greffon.activations import Activations, QuantisedEngine, Tap, chosen_engine, compute
 from greffon.jobs.train.outcome import Outcome, Task
+from greffon.jobs.train.remembering import remember
+from greffon.jobs.train.reporting import grown
 from greffon.model import Model
 from greffon.transfer.inductive import fit_probe, representations
 
@@ -50,10 +52,8 @@ def extract(task: Task, *, head: str, pool: str, stages: str, norm: str) -> Outc
         progress=listener,
     )
     head_seconds = time.perf_counter() - began
+    growth = grown(task, probe, activations.batch(fit_on), fit_on)
     test = _positions(task, ("test",), activations)
-    probabilities = np.zeros((0, len(dataset.classes)))
-    if len(test):
-        probabilities = probe.probabilities(activations.batch(test), network.widths())
     model = Model(
         backbone=network,
         cut="none",
@@ -84,13 +84,18 @@ def extract(task: Task, *, head: str, pool: str, stages: str, norm: str) -> Outc
             "min_fidelity": task.min_fidelity,
             "fidelity": plan.fidelity.to_dict() if plan.fidelity else None,
             "plan": plan.to_dict(),
+            **({"learning_curve": growth.to_dict()} if growth is not None else {}),
         },
         figures={},
         data=task.figures_of_data(len(activations.failed)),
         quantised=engine.graph if isinstance(engine, QuantisedEngine) else None,
     )
+    features, probabilities = None, np.zeros((0, len(dataset.classes)))
+    if len(test):
+        features = model.features(activations.batch(test))
+        probabilities = model.head.probabilities(features)
     return Outcome(
-        model=model,
+        model=remember(task, model, fit_on, fit_on, activations.batch),
         dataset=dataset,
         test=test,
         probabilities=probabilities,
@@ -100,6 +105,8 @@ def extract(task: Task, *, head: str, pool: str, stages: str, norm: str) -> Outc
         plan=plan,
         timing={"pass_seconds": round(activations.seconds, 2), "head_seconds": round(head_seconds, 2)},
         probe=probe,
+        features=features,
+        growth=growth,
         held_out=(fit_on[probe.asked], probe.held_out),
     )
 

@@ -19,17 +19,21 @@ from greffon.evaluation import Evaluation, evaluate_probabilities
 from greffon.exporting import export_model, ready_to_export
 from greffon.heads import HEADS
 from greffon.jobs.train.automatic import choose_strategy
+from greffon.jobs.train.command import command_words
 from greffon.jobs.train.extraction import extract
+from greffon.jobs.train.noting import asked_configuration, note_end
 from greffon.jobs.train.outcome import Outcome, Task
 from greffon.jobs.train.plan import PLAN_FILE
+from greffon.jobs.train.reporting import write_report
 from greffon.jobs.train.searching import SEARCH_FILE, SEARCH_PICTURE
 from greffon.jobs.train.tuning import CHECKPOINT_FILE, tune
 from greffon.jobs.train.wishes import FineTuning
-from greffon.model import Model, load_any_backbone, save_model, write_json
+from greffon.model import MOST_EXAMPLES, Model, load_any_backbone, save_model, write_json
 from greffon.progress import Progress, Silent
-from greffon.report import check_folder_is_free, learning_curves, rate_finder, train_report
+from greffon.report import check_folder_is_free, check_language, learning_curves, rate_finder, write_card
+from greffon.tracking import Wish, open_tracker, ready_to_track
 from greffon.training import EpochRow, RateCurve
-from greffon.transfer.inductive import Probe, Search, representations
+from greffon.transfer.inductive import Launcher, Probe, Search, representations
 
 __all__ = ["TrainResult", "train"]
 
@@ -78,8 +82,14 @@ def train(
     resume: bool = False,
     plan: Path | None = None,
     exclude: Path | str | None = None,
+    examples: int = MOST_EXAMPLES,
+    thumbnails: bool = False,
+    lang: str = "en",
     store: Store | None = None,
     executor: Executor | None = None,
+    launcher: Launcher | None = None,
+    track: str = "",
+    track_dir: Path | str | None = None,
     progress: Progress | None = None,
 ) -> TrainResult:
     """Train a classifier on labelled images, evaluate it on its test split, and save it.
@@ -124,10 +134,21 @@ def train(
         Of an earlier fine-tuning: what the clock decided there (engine, views, cut) is done again.
     exclude
         A list of files that are left out, such as ``audit(fix="quarantine")`` writes; see ``without_excluded``.
+    examples
+        Of how many training photos at most the model keeps the features, as many of each class as far as it goes: so it can say "I don't
+        know". 0: of none. They take no more than 32 MiB.
+    thumbnails
+        Whether it keeps their names and small pictures, too, as evidence. Whoever has the model then sees these photos.
+    lang
+        Of the report: ``"en"`` or ``"fr"``.
     store
         Where activations are kept, by default greffon's cache.
     executor
         Where the frozen part runs; this process, if None.
+    launcher
+        Starts the processes that fine-tune together; this one alone, if None.
+    track, track_dir
+        ``"tensorboard"`` or ``"mlflow"``: the run is written down for it, into this folder, by default ``runs`` or ``mlruns``.
 
     Raises
     ------
@@ -138,6 +159,7 @@ def train(
     listener = progress or Silent()
     kept = store or Store()
     wishes = tuning or FineTuning()
+    check_language(lang)
     representations(pool, stages, norm)
     if head not in HEADS:
         raise OptionError(f"train: head must be one of {', '.join(HEADS)}, got {head!r}")
@@ -156,7 +178,13 @@ def train(
         listener.warn("--minutes bounds --unfreeze auto alone, and has no effect here")
     if class_weights not in ("auto", "balanced", "none"):
         raise OptionError(f"train: class_weights must be auto, balanced or none, got {class_weights!r}")
+    if not 0 <= examples <= 10**6:
+        raise OptionError(f"--examples must be from 0 to 1000000, got {examples}")
+    if thumbnails and not examples:
+        raise OptionError("--thumbnails: are those of the examples, got --examples 0", hint="Leave one away.")
     folder = Path(out) if out is not None else None
+    tracked = Wish(track, Path(track_dir) if track_dir is not None else None)
+    ready_to_track(tracked, Path(data))
     if export:
         ready_to_export(export)
     if folder is not None:
@@ -172,13 +200,17 @@ def train(
     dataset = split(looked.dataset.without_empty_classes(), looked.groups, fractions=fractions, seed=seed)
     _tell_rare(dataset, listener)
     drawn = not any(looked.dataset.splits)
-    task = Task(dataset, looked, network, drawn, folder, fractions, class_weights, seed, precision, min_fidelity, kept, listener, executor)
-    if unfreeze == "none":
-        outcome = extract(task, head=head, pool=pool, stages=stages, norm=norm)
-    elif unfreeze == "auto":
-        outcome = choose_strategy(task, wishes, pool=pool, stages=stages, norm=norm, resume=resume, plan_from=plan)
-    else:
-        outcome = tune(task, unfreeze, wishes, pool=pool, stages=stages, norm=norm, resume=resume, plan_from=plan)
+    tracker = open_tracker(tracked, folder, resume=resume, progress=listener)
+    task = Task(dataset, looked, network, drawn, folder, fractions, class_weights, seed, precision, min_fidelity, kept, listener, executor,
+                examples, thumbnails, tracker if tracker.active else None, launcher)  # fmt: skip
+    asked = {"head": head, "pool": pool, "stages": stages, "norm": norm}
+    with tracker.running(lambda: asked_configuration(task, unfreeze, asked, wishes)):
+        if unfreeze == "none":
+            outcome = extract(task, head=head, pool=pool, stages=stages, norm=norm)
+        elif unfreeze == "auto":
+            outcome = choose_strategy(task, wishes, pool=pool, stages=stages, norm=norm, resume=resume, plan_from=plan)
+        else:
+            outcome = tune(task, unfreeze, wishes, pool=pool, stages=stages, norm=norm, resume=resume, plan_from=plan)
     failed = tuple((dataset.paths[i], reason) for i, reason in sorted(outcome.failed.items()))
     for path, reason in failed:
         listener.warn(f"set aside: {path}: {reason}")
@@ -190,13 +222,26 @@ def train(
         listener.warn("there is no test split, so no figure can be given")
     held_out, told = outcome.held_out or (outcome.test[:0], outcome.probabilities[:0])
     conformal = conformal_scores(told, dataset.labels[held_out]) if len(held_out) else None
-    model = replace(outcome.model, figures=evaluation.to_dict() if evaluation else {}, conformal=conformal)
+    command = command_words(
+        data,
+        wishes,
+        options=(("--backbone", backbone, "vgg16"), ("--weights", weights, None), ("--size", size, 0), ("--unfreeze", unfreeze, "none"),
+                 ("--head", head, "logistic"), ("--pool", pool, "auto"), ("--stages", stages, "auto"), ("--norm", norm, "auto"),
+                 ("--class-weights", class_weights, "auto"), ("--seed", seed, 0), ("--precision", precision, "auto"),
+                 ("--plan", plan, None), ("--exclude", exclude, None), ("--examples", examples, MOST_EXAMPLES),
+                 ("--export", export, ""), ("--lang", lang, "en"), ("--track", track, ""), ("--track-dir", track_dir, None)),
+        fractions=fractions,
+        flags=(("--slim", slim), ("--thumbnails", thumbnails)),
+    )  # fmt: skip
+    model = replace(outcome.model, figures=evaluation.to_dict() if evaluation else {}, conformal=conformal,
+                    training={**outcome.model.training, "command": command})  # fmt: skip
     findings = audit_training(given, looked, dataset, np.concatenate([held_out, outcome.test]),
                               np.concatenate([told, outcome.probabilities]))  # fmt: skip
     seconds = time.perf_counter() - started
+    note_end(tracker, model, outcome, evaluation)
     unreadable = (*looked.unreadable, *failed)
     if folder is not None:
-        _save(model, outcome, evaluation, folder, unreadable, looked, findings, seconds, slim, listener)
+        _save(model, outcome, evaluation, folder, unreadable, looked, findings, seconds, slim, lang, listener)
     if folder is not None and export:
         tested = outcome.dataset.take(outcome.test) if len(outcome.test) else outcome.dataset
         export_model(model, folder / export, to=export, check=tested.paths, progress=listener)
@@ -228,10 +273,12 @@ def _save(
     findings: Sequence[Finding],
     seconds: float,
     slim: bool,
+    lang: str,
     listener: Progress,
 ) -> None:
     """The model folder: the model last of its parts that predictions need, then what is for people."""
     save_model(model, folder, slim=slim)
+    write_card(folder, model)
     if evaluation is not None:
         try:
             write_json(folder / "metrics.json", _metrics(evaluation, outcome, unreadable, looked, findings, seconds))
@@ -246,11 +293,7 @@ def _save(
     if not model.training.get("search"):
         for name in (SEARCH_FILE, SEARCH_PICTURE):
             (folder / name).unlink(missing_ok=True)  # of an earlier run, or of a fine-tuning that did not win
-    listener.say("writing the report")
-    tested = outcome.dataset.take(outcome.test)
-    curve = folder / "learning.png" if outcome.history else None
-    train_report(folder / "report.html", model, evaluation, tested, outcome.probabilities, unreadable, looked, curve=curve,
-                 search=folder / SEARCH_PICTURE, findings=findings)  # fmt: skip
+    write_report(folder, model, outcome, evaluation, unreadable, looked, findings, seconds=seconds, lang=lang, progress=listener)
     # Only now: up to here an interrupted run can go on.
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
 

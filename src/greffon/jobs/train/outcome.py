@@ -13,10 +13,11 @@ import numpy as np
 from greffon.activations import Choice, Executor, Store
 from greffon.backbones import Backbone
 from greffon.datasets import Dataset, Scan
+from greffon.evaluation import Growth
 from greffon.model import Model
 from greffon.progress import Progress
-from greffon.training import EpochRow, RateCurve
-from greffon.transfer.inductive import Probe, Search
+from greffon.training import EpochListener, EpochRow, RateCurve
+from greffon.transfer.inductive import Launcher, Probe, Search
 
 __all__ = ["Outcome", "Task"]
 
@@ -36,6 +37,12 @@ class Task:
         The model folder to write, or None.
     executor
         Where the frozen part runs; this process, if None.
+    examples, thumbnails
+        How many training photos the model remembers, and whether with their names and small pictures.
+    listener
+        Follows the epochs of fine-tuning, but not those of a search.
+    launcher
+        Starts the processes that fine-tune together; this one alone, if None. A search is this one's.
     """
 
     dataset: Dataset
@@ -51,6 +58,10 @@ class Task:
     store: Store
     progress: Progress
     executor: Executor | None = None
+    examples: int = 0
+    thumbnails: bool = False
+    listener: EpochListener | None = None
+    launcher: Launcher | None = None
 
     def learned(self) -> list[int]:
         """The positions of all images but those of the test split: these have no part in any choice."""
@@ -99,6 +110,10 @@ class Outcome:
         Of fine-tuning: the positions of the validation images, int64 (k,), and whether each is named rightly, bool (k,).
     search
         Of fine-tuning, where it was done now, and not taken from a plan.
+    features
+        float32 (k, d): what the head is given of the test images, None where there are none.
+    growth
+        The learning curve of feature extraction, where it was measured.
     held_out
         Images that were not fitted on, int64 (k,), and what is said of them, float64 (k, c): of feature extraction out of fold, of
         fine-tuning the validation images. Something was chosen by them, so they are not a test.
@@ -118,4 +133,6 @@ class Outcome:
     curve: RateCurve | None = None
     validated: tuple[np.ndarray, np.ndarray] | None = None
     search: Search | None = None
+    features: np.ndarray | None = None
+    growth: Growth | None = None
     held_out: tuple[np.ndarray, np.ndarray] | None = None

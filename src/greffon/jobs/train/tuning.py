@@ -17,6 +17,7 @@ from greffon.heads import Normaliser, Representation
 from greffon.images import View, views
 from greffon.jobs.train.outcome import Outcome, Task
 from greffon.jobs.train.plan import PLAN_FILE, Plan, read_plan
+from greffon.jobs.train.remembering import remember
 from greffon.jobs.train.searching import engine_at, find_hyperparameters
 from greffon.jobs.train.wishes import FineTuning
 from greffon.model import Model, feature_widths, write_json
@@ -107,6 +108,8 @@ def tune(
         configuration=_configuration(task, plan, engine, looks, representation),
         checkpoint=checkpoint,
         resume=resume,
+        listener=task.listener,
+        launcher=task.launcher,
     )
     tuned = run.tuned
     model = Model(
@@ -146,6 +149,9 @@ def tune(
         keep=plan.layout.keep,
         quantised=engine.graph if isinstance(engine, QuantisedEngine) else None,
     )
+    held = run.train.positions[:0] if run.val is None else run.val.positions
+    model = remember(task, model, run.train.positions, held,
+                     lambda some: frozen.source.batch(some, np.zeros(len(some), np.int64)).cpu().numpy())  # fmt: skip
     return Outcome(
         model=model,
         dataset=task.dataset,
@@ -160,6 +166,7 @@ def tune(
             "epoch_seconds": [round(row.seconds, 3) for row in tuned.history[1:]],
             "tuning_seconds": round(time.perf_counter() - began, 2),
         },
+        features=run.features,
         history=tuned.history,
         curve=run.curve,
         validated=None if run.val is None else (run.val.positions, run.val_probabilities.argmax(1) == run.val.labels),
