@@ -1,8 +1,10 @@
-"""The server: against the bare engine, with 1, 8 and 64 clients, with four times too much to do, over many requests, and beside torch.
+"""The server: against the bare engine, with 1, 8 and 64 clients, with four times too much to do, over many requests, told to stop
+under load, and beside torch.
 
-    python benchmarks/serving.py EXPORT PHOTOS [--parts bare,clients,overload,memory,peer,start] [--seconds 30] [--requests 20000] [--short]
+    python benchmarks/serving.py EXPORT PHOTOS [--parts start,bare,clients,overload,stop,memory,peer] [--seconds 30]
+        [--requests 20000] [--short]
 
-EXPORT is a folder of ``greffon export --to onnx``, PHOTOS a folder of photos. Each part runs over loopback alone, and
+EXPORT is a folder of ``greffon export``, PHOTOS a folder of photos. Each part runs over loopback alone, and
 ends by itself. The peer's network has VGG16's shape and drawn weights: what it answers is not looked at, only how fast.
 ``--short`` marks the record: a look at whether all of it runs, on a machine that may be busy, and no figure to tell anybody.
 """
@@ -14,6 +16,7 @@ import http.client
 import json
 import os
 import re
+import signal
 import socket
 import statistics
 import subprocess
@@ -86,6 +89,8 @@ def traffic(
                 found.statuses[status] += 1
                 if status == "200":
                     found.seconds.append(time.monotonic() - began)
+            if status == ConnectionRefusedError.__name__:
+                break  # the server has gone
             if pause and status != "200":
                 time.sleep(pause)
         connection.close()
@@ -222,6 +227,17 @@ def overload(export: Path, photos: Sequence[bytes], seconds: float, deadline: fl
     return {"deadline_s": deadline, "clients": clients, "carried_per_second": round(rate, 2), **found.figures(), "answered_late": late}
 
 
+def stopped(export: Path, photos: Sequence[bytes], seconds: float) -> dict[str, Any]:
+    """Sixteen clients, and the server is told to stop in the middle: each request is answered, or was never taken."""
+    with greffon(export, "--deadline", 120, "--drain", 1) as (port, process, _):
+        timer = threading.Timer(seconds / 2, os.kill, (process, signal.SIGTERM))
+        timer.start()
+        found = traffic(port, photos, 16, seconds + 120)
+    refused = found.statuses.pop(ConnectionRefusedError.__name__, 0)
+    answered = found.statuses.pop("200", 0)
+    return {"answered": answered, "refused_after_the_end": refused, "lost": dict(found.statuses)}
+
+
 def long_run(export: Path, photos: Sequence[bytes], requests: int) -> dict[str, Any]:
     """Memory after every tenth of many requests."""
     with greffon(export, "--deadline", 120) as (port, process, _):
@@ -251,7 +267,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("export", type=Path)
     arguments.add_argument("photos", type=Path)
-    arguments.add_argument("--parts", default="start,bare,clients,overload,memory,peer")
+    arguments.add_argument("--parts", default="start,bare,clients,overload,stop,memory,peer")
     arguments.add_argument("--seconds", type=float, default=30)
     arguments.add_argument("--requests", type=int, default=20_000)
     arguments.add_argument("--deadline", type=float, default=5)
@@ -262,7 +278,8 @@ def main() -> None:
     photos = [path.read_bytes() for path in paths]
     about = json.loads((options.export / "export.json").read_text())
     figures: dict[str, Any] = {
-        "short": options.short, "seconds": options.seconds, "load_before": os.getloadavg()[0], "precision": about["precision"],
+        "short": options.short, "seconds": options.seconds, "load_before": os.getloadavg()[0],
+        "format": about["format"], "precision": about["precision"],
         "network": about["model"]["backbone"]["name"], "size": about["model"]["preprocess"]["height"],
     }  # fmt: skip
     for part in options.parts.split(","):
@@ -280,6 +297,8 @@ def main() -> None:
                 figures[part] = {str(count): traffic(port, photos, count, options.seconds).figures() for count in (1, 8, 64)}
         elif part == "overload":
             figures[part] = overload(options.export, photos, options.seconds, options.deadline)
+        elif part == "stop":
+            figures[part] = stopped(options.export, photos, options.seconds)
         elif part == "memory":
             figures[part] = long_run(options.export, photos, options.requests)
         elif part == "peer":
