@@ -15,7 +15,7 @@ READY := .venv/.installed
 # they bring (measured on two busy cores: 31 s with one, 142 s with torch's own number). WORKERS=0: no processes.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
-.PHONY: help install demo test test-slow check docs clean distclean
+.PHONY: help install demo test test-slow check docs site pictures notebook clean distclean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 20
@@ -38,6 +38,15 @@ check: $(READY) ## lint and type-check
 
 docs: $(READY) ## write docs/commands.md from the commands' own help
 	@$(BIN)/python docs/make_commands.py
+
+site: $(READY) ## build the documentation in English and French, strictly: build/site/index.html
+	@$(BIN)/python docs/make_site.py
+
+pictures: $(READY) ## draw the pictures of the lesson again; minutes
+	@$(BIN)/python docs/make_pictures.py
+
+notebook: $(READY) ## run the notebook of the lesson again, on DATA/vehicles; minutes
+	@$(BIN)/python docs/make_notebook.py --data $(DATA)/vehicles
 
 clean: ## remove what the other targets made, except .venv
 	@rm -rf build dist demo .pytest_cache .ruff_cache .hypothesis
@@ -68,15 +77,13 @@ DATA ?= ../shared/data
 KERAS := benchmarks/.venv-keras
 FASTAI := benchmarks/.venv-fastai
 SKADA := benchmarks/.venv-skada
+SCHEMATHESIS := benchmarks/.venv-schemathesis
 
 # greffon and other tools turn by turn: few photos for a look, and the counts of the table, which take hours.
 SIDE := $(BIN)/python benchmarks/side_by_side.py
 
 .PHONY: bench-pass bench-memory bench-accuracy bench-finetune bench-table bench-gain bench-label bench-suggest \
-	bench-adaptation bench-adaptation-speed bench-cluster bench-search
-.PHONY: bench-pass bench-memory bench-accuracy bench-finetune bench-table bench-gain bench-label \
-	bench-audit bench-adaptation bench-adaptation-speed
-	bench-adaptation bench-adaptation-speed bench-pretraining
+	bench-audit bench-adaptation bench-adaptation-speed bench-cluster bench-search bench-pretraining bench-serve bench-soak
 
 bench-pass: $(READY) ## the frozen pass against the bare network
 	@$(BIN)/python benchmarks/frozen_pass.py $(DATA)/trash --images 2000
@@ -146,6 +153,26 @@ bench-pretraining: $(READY) ## self-supervised training above the cut: a linear 
 bench-adaptation-speed: $(READY) $(SKADA)/.installed ## adaptation above the cut against a loop that runs the frozen part in every epoch; hours
 	@$(BIN)/python benchmarks/adaptation_speed.py $(PHOTO):$(ART)
 
+# One model, served in float32 and in int8, which has to pass its gate: VGG16 on cats and dogs. SERVE="--seconds 2 --short": a look.
+SERVED := build/served
+SERVE ?=
+SOAK ?=
+
+bench-serve: $(SERVED)/int8/export.json ## the server: throughput, latency, overload, kill -TERM, memory, beside FastAPI with torch
+	@$(BIN)/python benchmarks/serving.py $(SERVED)/float32 $(DATA)/cats_dogs --parts start,bare,clients,overload,stop,peer \
+		--name serving_float32 $(SERVE)
+	@$(BIN)/python benchmarks/serving.py $(SERVED)/int8 $(DATA)/cats_dogs --name serving_int8 $(SERVE)
+
+bench-soak: $(SERVED)/int8/export.json $(SCHEMATHESIS)/.installed ## ten minutes of good and hostile requests (SOAK="--minutes 1": less)
+	@$(BIN)/python benchmarks/soaking.py $(SERVED)/int8 $(DATA)/cats_dogs --schemathesis $(SCHEMATHESIS)/bin/schemathesis $(SOAK)
+
+$(SERVED)/model/model.json: | $(READY)
+	@$(BIN)/greffon train $(DATA)/cats_dogs --backbone vgg16 --precision float32 --thumbnails --out $(SERVED)/model
+
+$(SERVED)/int8/export.json: $(SERVED)/model/model.json
+	@$(BIN)/greffon export $(SERVED)/model --out $(SERVED)/float32
+	@$(BIN)/greffon export $(SERVED)/model --precision int8 --out $(SERVED)/int8
+
 $(KERAS)/.installed:
 	@$(PYTHON) -m venv $(KERAS)
 	@$(KERAS)/bin/python -m pip install tensorflow==2.21.0 scikit-learn pillow
@@ -159,4 +186,9 @@ $(FASTAI)/.installed:
 $(SKADA)/.installed:
 	@$(PYTHON) -m venv $(SKADA)
 	@$(SKADA)/bin/python -m pip install skada==0.6.0 pot==0.9.7.post1 scikit-learn==1.9.1 numpy==2.4.6 torch==2.15.0 torchvision==0.29.2 skorch==1.4.0 pillow
+	@touch $@
+
+$(SCHEMATHESIS)/.installed:
+	@$(PYTHON) -m venv $(SCHEMATHESIS)
+	@$(SCHEMATHESIS)/bin/python -m pip install schemathesis==4.32.5
 	@touch $@
