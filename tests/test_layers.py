@@ -22,6 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "settings", "progress", "silence"),
     ("images.decoding", "images.preprocess", "images.transforms", "images.views", "images", "datasets"),
     (
+        "backbones.timm_library",
         "backbones.catalogue",
         "backbones.formats",
         "backbones.network",

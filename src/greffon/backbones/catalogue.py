@@ -305,12 +305,11 @@ def names(pattern: str = "*") -> list[str]:
 
     ``pattern`` is a file pattern, for whole names or for names without their tag: ``resnet5?``, ``*.tv_in1k``.
     """
-    import timm
-    from timm.models import model_entrypoint
+    from greffon.backbones.timm_library import list_models, model_entrypoint
 
     timms = [
         name
-        for name in timm.list_models(pretrained=True)
+        for name in list_models(pretrained=True)
         if model_entrypoint(name.partition(".")[0]).__module__.removeprefix("timm.models.") in _CNNS
     ]
     return [
@@ -331,13 +330,12 @@ def entry(name: str) -> Entry:
     for row in _OWN:
         if row.name == name:
             return row
-    import timm
-    from timm.models import get_pretrained_cfg
+    from greffon.backbones.timm_library import get_pretrained_cfg, is_model
 
     name = _ALSO_CALLED.get(name, name)
     bare = name.split(".")[0]
     try:
-        cfg = get_pretrained_cfg(name) if timm.is_model(name) else None
+        cfg = get_pretrained_cfg(name) if is_model(name) else None
     except RuntimeError:  # timm: a tag that the network has not
         cfg = None
     if cfg is None or ("." in name and f".{cfg.tag}" != name[len(bare) :]):

@@ -13,12 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
-import timm
 import torch
-from timm.models import is_model_pretrained
 from torch import Tensor, nn
 
 from greffon.backbones.catalogue import Entry, stage_starts
+from greffon.backbones.timm_library import create_model, create_on_meta, is_model, is_model_pretrained
 from greffon.errors import BackboneError, WeightsError
 from greffon.images import Preprocess
 
@@ -265,16 +264,15 @@ _ANOTHER = "Choose another backbone: greffon backbones"
 
 def _build(entry: Entry) -> nn.Module:
     # An architecture can come from a model folder, and timm would take "hf-hub:..." as an order to fetch something.
-    if not timm.is_model(entry.architecture) or "." in entry.architecture or ":" in entry.architecture:
+    if not is_model(entry.architecture) or "." in entry.architecture or ":" in entry.architecture:
         raise BackboneError(f"there is no network {entry.architecture!r} in this version of timm")
     # By its full name: the tag decides how many classes the classifier has, and for some networks the image size.
     tagged = entry.name.partition(".")[0] == entry.architecture and is_model_pretrained(entry.name)
     name = entry.name if tagged else entry.architecture
-    with torch.device("meta"):
-        model = timm.create_model(name, pretrained=False)
+    model = create_on_meta(name)
     if any(key not in model.state_dict() for key, _ in model.named_buffers()):
         # Buffers that are not saved are computed at construction, so there they need a real device.
-        model = timm.create_model(name, pretrained=False)
+        model = create_model(name, pretrained=False)
     return model.eval()
 
 

@@ -354,9 +354,9 @@ def backbone_of(path: Path, about: Mapping[str, Any], frozen: Mapping[str, torch
 
 def _is_architecture(name: str) -> bool:
     """Whether timm has such a network of its own; to ``create_model``, names may also be folders and places on the internet."""
-    import timm
+    from greffon.backbones.timm_library import is_model
 
-    return name.isidentifier() and timm.is_model(name)
+    return name.isidentifier() and is_model(name)
 
 
 def _feature_count(backbone: Backbone, cut: str, representation: Representation) -> int:

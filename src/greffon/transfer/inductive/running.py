@@ -23,7 +23,7 @@ from greffon.transfer.inductive.ordering import JoinedViews, Launcher
 from greffon.transfer.inductive.planning import Layout
 from greffon.transfer.inductive.starting import Start, prepare
 
-__all__ = ["Frozen", "TunedRun", "frozen_part", "run_tuning", "samples_of", "tuned_probabilities", "with_val"]
+__all__ = ["Frozen", "TunedRun", "frozen_part", "run_tuning", "samples_of", "tuned_features", "tuned_probabilities", "with_val"]
 
 
 @final
