@@ -150,6 +150,7 @@ def test_a_new_image_alone_is_computed(model: Path, digits: Path, tmp_path: Path
     assert "1 images run" in done.stdout, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_slim_is_small_and_predicts_the_same(model: Path, digits: Path, tmp_path: Path) -> None:
     slim = tmp_path / "slim"
     assert run("train", digits, "--out", slim, "--size", 32, "--slim").returncode == 0
@@ -183,6 +184,7 @@ def test_describe_and_backbones(tmp_path: Path) -> None:
     assert "CC BY 4.0" in listed.stdout
 
 
+@pytest.mark.slow
 def test_probe_shows_every_stage_and_a_cut(digits: Path, tmp_path: Path) -> None:
     out = tmp_path / "depth"
     done = run("probe", digits, "--size", 32, "--folds", 3, "--out", out)
@@ -202,6 +204,7 @@ def test_probe_shows_every_stage_and_a_cut(digits: Path, tmp_path: Path) -> None
     assert "atplotlib" not in done.stderr + again.stderr
 
 
+@pytest.mark.slow
 def test_compare_shows_backbones_side_by_side(model: Path, digits: Path, tmp_path: Path) -> None:
     out = tmp_path / "comparison"
     done = run("compare", digits, "--backbones", f"vgg16,{model},resnet18.a1_in1k", "--size", 32, "--folds", 3, "--out", out)
@@ -215,6 +218,7 @@ def test_compare_shows_backbones_side_by_side(model: Path, digits: Path, tmp_pat
     assert (out / "compare.svg").is_file()
 
 
+@pytest.mark.slow
 def test_cache_is_shown_and_cleared(digits: Path, tmp_path: Path) -> None:
     environment = {"GREFFON_CACHE": str(tmp_path / "cache")}
     assert run("embed", digits, "--out", tmp_path / "f.parquet", "--size", 32, environment=environment).returncode == 0

@@ -95,6 +95,7 @@ def test_no_test_image_has_a_part_in_choosing_the_precision(tmp_path: Path, monk
     assert set(sampled) == set(result.dataset.paths) - tested
 
 
+@pytest.mark.slow
 def test_a_killed_run_loses_nothing_that_was_kept(tmp_path: Path) -> None:
     write_digits(tmp_path / "digits", images=300)
     cache = tmp_path / "cache"

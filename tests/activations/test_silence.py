@@ -43,6 +43,7 @@ print(graph.fingerprint)
 """
 
 
+@pytest.mark.slow
 def test_a_whole_calibration_is_silent_and_the_same_in_another_process() -> None:
     off = {"CI", "NNCF_CI", "NNCF_DEV", "PYTEST_CURRENT_TEST"}
     environment = {name: value for name, value in os.environ.items() if name not in off}

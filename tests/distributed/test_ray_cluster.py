@@ -111,6 +111,7 @@ def test_the_executor_gives_the_same_records(cluster: Cluster, tmp_path: Path) -
         assert mine.digests == theirs.digests
 
 
+@pytest.mark.slow
 def test_embed_is_that_of_one_machine_and_goes_on_where_it_was(cluster: Cluster, backbone: str, tmp_path: Path) -> None:
     photos, out = write_folder(tmp_path / "photos", FILES), tmp_path / "out"
     (photos / "dog" / "bad.png").write_bytes(b"no image")

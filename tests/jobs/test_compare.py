@@ -129,6 +129,7 @@ def test_times_are_measured_where_the_store_knows_every_image(result: CompareRes
     assert again.rows[0].cost.seconds_per_1000 > 0.1, "a network takes more than a look into the store"
 
 
+@pytest.mark.slow
 def test_stages_that_know_the_labels_are_warned_of(digits: Path, model: Path, tmp_path: Path) -> None:
     wishes = FineTuning(views=1, find_rate=False, recipe=Recipe(epochs=1))
     train(digits, out=tmp_path / "tuned", unfreeze="block5", tuning=wishes, **SMALL)

@@ -120,6 +120,7 @@ def test_a_bar_that_int8_misses(digits: Path) -> None:
     assert any("int8 is not used: its mean cosine to float32 is 0.99" in warning for warning in listener.warnings)
 
 
+@pytest.mark.slow
 def test_embed_and_the_estimators(digits: Path, tmp_path: Path) -> None:
     paths = sorted(digits.glob("*/*.png"))
     embed(digits, out=tmp_path / "int8.parquet", size=32, precision="int8")

@@ -202,6 +202,7 @@ def test_hostile_plans_are_refused(
     assert_same(tmp_path / "out", tmp_path / "new")
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_told_and_the_run_can_go_on(
     base: Path, photos: Path, tmp_path: Path, greffon_cache: Path
 ) -> None:

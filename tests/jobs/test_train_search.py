@@ -114,6 +114,7 @@ def test_a_plan_with_a_result_is_not_searched_again(
     assert (resumed.model.head.weight == result.model.head.weight).all()  # type: ignore[union-attr]  # as above
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_begins_again_and_nothing_of_it_is_taken_for_a_result(
     digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +141,7 @@ def test_an_interrupted_search_begins_again_and_nothing_of_it_is_taken_for_a_res
     assert "What the search found" not in (tmp_path / "model" / "report.html").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_other_cuts_are_tried_where_time_and_disk_allow(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried: list[list[str]] = []
 

@@ -87,6 +87,7 @@ def test_torchrun_makes_the_model_of_one_process(words: list[object], whole: Pat
     assert_alike(tmp_path / "model", whole)
 
 
+@pytest.mark.slow
 def test_a_process_is_killed_and_the_run_goes_on(words: list[object], whole: Path, tmp_path: Path, greffon_cache: Path) -> None:
     model = tmp_path / "model"
     first, second = begun([*words, "--out", model], greffon_cache, dies=7)  # in the third of its epochs of three steps

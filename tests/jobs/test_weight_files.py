@@ -180,6 +180,7 @@ def test_tensors_of_nothing_that_is_known(cache: Path, tmp_path: Path) -> None:
         import_weights(tmp_path / "w", network="resnet81")
 
 
+@pytest.mark.slow
 def test_inception_and_resnet_of_torchvision_are_recognised(cache: Path, tmp_path: Path) -> None:
     import torchvision
 

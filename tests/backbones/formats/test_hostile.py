@@ -175,6 +175,7 @@ def test_other_npy_files_are_told(tmp_path: Path) -> None:
         read_npz(tmp_path / "pickled.npz")
 
 
+@pytest.mark.slow
 def test_an_archive_that_grows_is_refused(tmp_path: Path) -> None:
     for inner, name in (("w.npy", "bomb.npz"), ("model.weights.h5", "bomb.keras")):
         with zipfile.ZipFile(tmp_path / name, "w", zipfile.ZIP_DEFLATED) as archive, archive.open(inner, "w", force_zip64=True) as file:
