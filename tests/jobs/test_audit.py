@@ -297,7 +297,7 @@ def test_the_command(
     options = ["--size", 32, "--precision", "float32", "--out", tmp_path / "out"]
     code, said, _ = call(digits, *options, "--fix", "quarantine")
     assert code == 0
-    for words in ("probable label errors", "the same file in several classes", str(tmp_path / "out" / "audit.html"), "exclude.csv"):
+    for words in ("possible label errors", "the same file in several classes", str(tmp_path / "out" / "audit.html"), "exclude.csv"):
         assert words in said
     code, said, _ = call(digits, *options, "--json", "--quiet")
     assert code == 0

@@ -28,7 +28,8 @@ KINDS: Mapping[str, Kind] = {
     "near-duplicate-across-classes": Kind("nearly the same photo in several classes", "One of the labels is wrong: decide which."),
     "duplicate-across-splits": Kind("the same file in several splits", "What was learned is no test. Keep it in one split."),
     "near-duplicate-across-splits": Kind("nearly the same photo in several splits", "What was learned is no test. Keep it in one split."),
-    "label-error": Kind("probable label errors", "Look at each: is it the class of its folder, or the suggested one?"),
+    "label-error": Kind("possible label errors", "Look at the first ones: is it the class of its folder, or the suggested one? Of the last"
+                        " ones most labels are right, and the model is wrong."),
     "shortcut": Kind("signs of a shortcut", "A model may learn this, not what is to be seen. Take all classes in the same way."),
     "confused-classes": Kind("classes that are hard to tell apart", "Join them, or say more clearly what belongs where."),
     "few-images": Kind("classes with too few photos", "Add photos, or leave the class out."),

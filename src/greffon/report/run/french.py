@@ -233,8 +233,8 @@ _PLAIN = Words(
         " seul côté."),
         "near-duplicate-across-splits": Kind("presque la même photo dans plusieurs lots",
                                              "Ce qui a été appris n’est pas un test. La garder d’un seul côté."),
-        "label-error": Kind("étiquettes probablement fausses", "Regarder chacune : est-ce la classe de son dossier, ou celle qui"
-        " est proposée ?"),
+        "label-error": Kind("étiquettes peut-être fausses", "Regarder les premières : est-ce la classe de leur dossier, ou celle qui"
+        " est proposée ? Des dernières, la plupart sont justes, et le modèle se trompe."),
         "shortcut": Kind("indices de raccourci",
                          "Un modèle peut apprendre cela, et non ce qu’il faut voir. Prendre toutes les classes de la même façon."),
         "confused-classes": Kind("classes difficiles à distinguer", "Les réunir, ou dire plus clairement ce qui va où."),
