@@ -51,12 +51,12 @@ class TrainResult:
     plan: Choice  # of the engine
     computed: int  # records of the frozen part
     reused: int
-    seconds: float
+    seconds: float  # with the report and the export; those of the training alone stand in metrics.json
     probe: Probe | None  # of feature extraction
     history: tuple[EpochRow, ...]  # of fine-tuning
     curve: RateCurve | None
     search: Search | None  # where hyperparameters were searched for now
-    findings: tuple[Finding, ...]  # of the data: probable label errors, copies in several splits, few images
+    findings: tuple[Finding, ...]  # of the data: possible label errors, copies in several splits, few images
 
 
 def train(
@@ -254,7 +254,7 @@ def train(
         plan=outcome.plan,
         computed=outcome.computed,
         reused=outcome.reused,
-        seconds=seconds,
+        seconds=time.perf_counter() - started,
         probe=outcome.probe,
         history=outcome.history,
         curve=outcome.curve,
