@@ -82,7 +82,8 @@ def test_the_worst_mistakes_come_first_with_their_maps(tmp_path: Path) -> None:
     part = page.split('id="mistakes"')[1].split("</section>")[0]
     assert re.findall(r'<span class="soft">([^<]+)</span>', part) == [report.tested.paths[i].name for i in order]
     assert part.count("what spoke for") == 5 and "class activation map" in part
-    assert f"{len(wrong)} images were named wrongly. The 5 of which" in part
+    assert f"{len(wrong)} images were named wrongly. Beside a photo:" in part
+    assert "The 5 of which the model was surest:</p>" in part
 
 
 def test_a_thumbnail_that_fails(tmp_path: Path) -> None:
