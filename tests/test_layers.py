@@ -19,7 +19,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "greffon"
 #: package with all its files, which may import each other; but where parts of a package have rows of their own,
 #: its name alone stands for its ``__init__``.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("errors", "settings", "progress", "silence"),
+    ("errors", "settings", "progress", "silence", "whole"),
     ("images.decoding", "images.preprocess", "images.transforms", "images.views", "images", "datasets"),
     (
         "backbones.timm_library",

@@ -18,6 +18,7 @@ from greffon.cli import main
 from greffon.errors import DataError, OptionError
 from greffon.explaining import METHODS
 from greffon.images import decode, read_bytes, thumbnail
+from greffon.jobs.explain import _pictures_of as pictures_of
 from greffon.model import Examples, Model, save_model
 from growing import drawn_network
 
@@ -120,9 +121,41 @@ def test_votes_are_explained_by_occlusion(folders: dict[str, Path], photos: Path
 def test_pictures_of_an_earlier_run_go_and_other_things_stay(folders: dict[str, Path], photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "why"
     explain(folders["plain"], [photos], out=out)
-    (out / "notes.png").write_bytes(b"mine")
+    mine = ["2024-holiday.png", "notes.png"]   # the first could be one of ours by its name
+    for name in mine:
+        (out / name).write_bytes(b"mine")
     explain(folders["plain"], [photos / "é 2.png"], out=out)
-    assert sorted(one.name for one in out.iterdir()) == ["0001-2.png", "explanations.html", "explanations.json", "notes.png"]
+    assert sorted(one.name for one in out.iterdir()) == ["0001-2.png", *mine[:1], "explanations.html", "explanations.json", *mine[1:]]
+
+
+def test_after_an_interruption_it_is_run_again(
+    folders: dict[str, Path], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "why"
+    with monkeypatch.context() as patched:
+        patched.setattr("greffon.jobs.explain.explanations_page", stop)
+        with pytest.raises(KeyboardInterrupt):
+            explain(folders["plain"], [photos], out=out)
+    left = {one.name for one in out.glob("*.png")}
+    assert len(left) > 1 and json.loads((out / "explanations.json").read_text())["unfinished"]
+    explain(folders["plain"], [photos / "é 2.png"], out=out)
+    assert sorted(one.name for one in out.iterdir()) == ["0001-2.png", "explanations.html", "explanations.json"]
+
+
+def test_a_table_that_is_not_ours_takes_nothing_away(folders: dict[str, Path], photos: Path, tmp_path: Path) -> None:
+    out, mine = tmp_path / "why", tmp_path / "0001-a.png"
+    out.mkdir()
+    mine.write_bytes(b"mine")
+    for text in ('{"photos": [{"picture": "../0001-a.png"}]}', "[" * 9999):
+        (out / "explanations.json").write_text(text)
+        explain(folders["plain"], [photos / "é 2.png"], out=out)
+        assert mine.read_bytes() == b"mine"
+    for text in ("", "[]", "{}", '{"photos": 3}', '{"photos": [3]}', '{"photos": [{"picture": 3}]}'):
+        (out / "explanations.json").write_text(text)
+        assert pictures_of(out / "explanations.json") == []
 
 
 def test_bad_input_is_told_in_one_sentence(folders: dict[str, Path], photos: Path, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, final
 from greffon.activations.comparing import Fidelity
 from greffon.activations.engines import PRECISIONS
 from greffon.errors import OptionError
+from greffon.whole import whole_file
 
 __all__ = ["Candidate", "Choice", "read_choice", "remember"]
 
@@ -135,11 +135,7 @@ def read_choice(file: Path) -> Choice | None:
 
 def remember(file: Path, choice: Choice) -> None:
     """Write a choice down, whole or not at all. A full disk is no reason to stop: it is made again the next time."""
-    part = file.with_name(f".{file.name}-{os.getpid()}")
-    try:
+    with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(choice.to_dict(), indent=1), "utf-8")
-        part.replace(file)
-    except OSError:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+        with whole_file(file) as part:
+            part.write_text(json.dumps(choice.to_dict(), indent=1), "utf-8")

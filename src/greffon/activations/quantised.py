@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from greffon.activations.engines import Tap, kept_as, what_is_kept
 from greffon.backbones import Backbone, Span, fingerprint, stage_shapes
 from greffon.errors import BackboneError, ModelError, OptionError
 from greffon.settings import cache_root
+from greffon.whole import whole_file
 
 __all__ = ["QuantisedEngine", "QuantisedGraph", "cached_graph", "quantise", "whole_ranges"]
 
@@ -201,17 +201,12 @@ def _keep(file: Path, graph: QuantisedGraph) -> None:
     """Whole or not at all; where there is no room, it is made again the next time."""
     from safetensors.numpy import save_file
 
-    part = file.with_name(f".{file.name}-{os.getpid()}")
     values = {"xml": np.frombuffer(graph.xml, np.uint8), "weights": np.frombuffer(graph.weights, np.uint8)}
     about = {"fingerprint": graph.fingerprint}
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(Exception):  # the disk's faults come as errors of several kinds
         file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        save_file(values, part, metadata=about)
-        part.replace(file)
-    except Exception:  # the disk's faults come as errors of several kinds
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
+        with whole_file(file) as part:
+            save_file(values, part, metadata=about)
 
 
 @final

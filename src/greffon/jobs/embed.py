@@ -13,6 +13,7 @@ from greffon.errors import OptionError
 from greffon.heads import Representation
 from greffon.model import load_any_backbone
 from greffon.progress import Progress, Silent
+from greffon.whole import whole_file
 
 __all__ = ["EmbedResult", "embed"]
 
@@ -86,11 +87,10 @@ def embed(
     for copy, original in looked.repeated:
         twins.setdefault(original, []).append(copy)
     schema = pa.schema([("path", pa.string()), ("label", pa.string()), ("features", pa.list_(pa.float32()))])
-    part = target.with_name(f".{target.name}-{os.getpid()}")
     rows = 0
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with pq.ParquetWriter(part, schema) as writer:
+        with whole_file(target) as part, pq.ParquetWriter(part, schema) as writer:
             for start in range(0, len(good), 1024):
                 block = good[start : start + 1024]
                 features = taken.take(found.batch(block), network.widths())
@@ -103,9 +103,7 @@ def embed(
                         vectors.append(vector)
                 rows += len(paths)
                 writer.write_table(pa.table([paths, labels, vectors], schema=schema))
-        part.replace(target)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise OptionError(f"--out {target}: cannot be written ({error.strerror or error})") from error
     unreadable = (*looked.unreadable, *failed)
     for path, reason in unreadable:

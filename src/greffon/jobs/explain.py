@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -179,6 +180,7 @@ def _explained(
     """The rows of the table and the cards of the page; the pictures are written. The folder is made for the first one."""
     rows: list[Explanation] = []
     cards: list[ExplanationCard] = []
+    names = [f"{i + 1:04}-{_plain(path.stem)}.png" for i, path in enumerate(paths)]
     progress.begin(f"explaining by {way.title}", len(paths))
     try:
         for start in range(0, len(paths), _BLOCK):
@@ -190,8 +192,8 @@ def _explained(
                     rows.append(Explanation(path, fault=found.failed[i].removeprefix(f"{path}: ")))
                     continue
                 if not cards:
-                    _clear(folder)
-                row, shown = _one(model, found, i, path, near[i], f"{start + i + 1:04}-{_plain(path.stem)}.png")
+                    _begin(folder, names)
+                row, shown = _one(model, found, i, path, near[i], names[start + i])
                 plot_explanation(shown, way, folder / row.picture)
                 rows.append(row)
                 if len(cards) < _SHOWN:
@@ -209,15 +211,28 @@ def _number(label: str, model: Model) -> int:
     return model.classes.index(label)
 
 
-def _clear(folder: Path) -> None:
-    """Make the folder, and take away the pictures of an earlier run."""
+def _begin(folder: Path, names: Sequence[str]) -> None:
+    """Make the folder, take away what an earlier run wrote there, and write down which pictures this one is going to write.
+
+    So the run after an interrupted one knows them, and nothing else in the folder is touched.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for file in folder.iterdir():
-            if file.name in (_TABLE, _PAGE) or re.fullmatch(r"\d{4,}-.*\.png", file.name):
-                file.unlink()
+        for name in (*_pictures_of(folder / _TABLE), _PAGE):
+            (folder / name).unlink(missing_ok=True)
+        write_json(folder / _TABLE, {"unfinished": True, "photos": [{"picture": name} for name in names]})
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise OptionError(f"--out {folder}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
+
+
+def _pictures_of(table: Path) -> list[str]:
+    """The pictures that a table names: none where there is no table, or not one of ours."""
+    try:
+        rows = json.loads(table.read_text("utf-8"))["photos"]
+        named = [row.get("picture", "") for row in rows]
+        return [name for name in named if re.fullmatch(r"\d{4,}-[A-Za-z0-9_-]+\.png", name)]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return []
 
 
 def _nearest(model: Model, found: HeatMaps, k: int) -> list[tuple[NearPhoto, ...]]:

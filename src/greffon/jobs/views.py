@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import final
@@ -17,6 +16,7 @@ from greffon.errors import ImageError, OptionError
 from greffon.images import Preprocess, View, encode_png, read_bytes
 from greffon.images import views as views_of_policy
 from greffon.model import is_model_folder, load_network
+from greffon.whole import whole_file
 
 __all__ = ["ViewsResult", "views"]
 
@@ -68,13 +68,11 @@ def views(
         raise ImageError(f"{photo}: {error.what}", hint=error.hint) from error
     sheet = _sheet([view.fit(image, digest, preprocess) for view in chosen])
     target = Path(out)
-    part = target.with_name(f".{target.name}-{os.getpid()}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(encode_png(sheet))
-        part.replace(target)
+        with whole_file(target) as part:
+            part.write_bytes(encode_png(sheet))
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise OptionError(f"--out {target}: cannot be written ({error.strerror or error})") from error
     return ViewsResult(target, chosen, preprocess.height, preprocess.width)
 

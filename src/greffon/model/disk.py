@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from greffon.errors import ModelError
+from greffon.whole import sync_file, whole_file
 
 __all__ = ["as_json", "check_keys", "no_constant", "no_link", "write_json", "write_tensors", "write_text"]
 
@@ -20,14 +20,9 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
     """Write a safetensors file, whole or not at all. Raises OSError or SafetensorError."""
     from safetensors.torch import save_file
 
-    part = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
+    with whole_file(path) as part:
         save_file(dict(tensors), part, metadata=dict(metadata))
-        _sync(part)
-        part.replace(path)
-    except BaseException:
-        _drop(part)
-        raise
+        sync_file(part)
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -47,24 +42,9 @@ def as_json(values: Mapping[str, Any]) -> str:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all. Raises OSError."""
-    part = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
+    with whole_file(path) as part:
         part.write_text(text, encoding="utf-8")
-        _sync(part)
-        part.replace(path)
-    except OSError:
-        _drop(part)
-        raise
-
-
-def _drop(part: Path) -> None:
-    with contextlib.suppress(OSError):
-        part.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+        sync_file(part)
 
 
 def no_link(file: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 
 from greffon.backbones import Backbone, blueprint, load_backbone
 from greffon.errors import GreffonError, ModelError
-from greffon.model.disk import write_json
+from greffon.model.disk import write_json, write_tensors
 from greffon.model.folder import (
     SCHEMA,
     about_backbone,
@@ -55,7 +54,6 @@ def save_network(network: Backbone, folder: Path, training: Mapping[str, Any], d
         The folder cannot be written, or training or data hold what JSON has no value for.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import save_file
 
     about = {
         "schema": SCHEMA,
@@ -66,20 +64,14 @@ def save_network(network: Backbone, folder: Path, training: Mapping[str, Any], d
         "data": dict(data),
         "versions": versions(),
     }
-    part = folder / f".model-{os.getpid()}.safetensors"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"backbone.{name}": tensor.contiguous() for name, tensor in network.tensors().items()}
-        save_file(tensors, part, metadata={"format": f"greffon {SCHEMA}"})
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(folder / "model.safetensors")
+        write_tensors(folder / "model.safetensors", tensors, {"format": f"greffon {SCHEMA}"})
         write_json(folder / "model.json", about)
     except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
         raise ModelError(f"{folder}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
     except (TypeError, ValueError) as error:
-        part.unlink(missing_ok=True)
         raise ModelError(f"{folder}: the training and data of a network must be JSON values ({error})") from error
 
 

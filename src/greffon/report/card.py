@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
@@ -13,6 +11,7 @@ from typing import Any
 from greffon.errors import ModelError
 from greffon.model import Model
 from greffon.report.labels import printable
+from greffon.whole import whole_file
 
 __all__ = ["CARD_FILE", "card_text", "write_card"]
 
@@ -44,13 +43,11 @@ _SPLITS = {"train": "to learn from", "val": "to choose by", "test": "to test on"
 
 def write_card(folder: Path, model: Model) -> None:
     """Write the card into a model folder, whole or not at all. Raises ModelError where it cannot be written."""
-    file, part = folder / CARD_FILE, folder / f".{CARD_FILE}-{os.getpid()}"
+    file = folder / CARD_FILE
     try:
-        part.write_text(card_text(model), "utf-8")
-        part.replace(file)
+        with whole_file(file) as part:
+            part.write_text(card_text(model), "utf-8")
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
         raise ModelError(f"{file}: cannot be written ({error.strerror or error})") from error
 
 

@@ -5,7 +5,6 @@ Matplotlib is imported where something is drawn, and used without pyplot: no win
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from greffon.errors import OptionError
 from greffon.report.labels import printable
+from greffon.whole import whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,12 +82,10 @@ def save_figure(figure: Figure, path: Path) -> None:
     kind = path.suffix.lower().removeprefix(".")
     if kind not in ("png", "svg"):
         raise OptionError(f"{path}: a picture is written as .png or .svg")
-    part = path.with_name(f".{path.name}-{os.getpid()}")
     # Neither the date nor matplotlib's version: the same result gives the same file.
     unsaid = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
     try:
-        figure.savefig(part, format=kind, metadata=unsaid)
-        part.replace(path)
+        with whole_file(path) as part:
+            figure.savefig(part, format=kind, metadata=unsaid)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise OptionError(f"{path}: cannot be written ({error.strerror or error})") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from greffon.errors import ImageError, ModelError
 from greffon.images import decode, read_bytes, thumbnail
+from greffon.whole import whole_file
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -126,13 +126,11 @@ def write_page(path: Path, template: str, values: Mapping[str, Any]) -> None:
     Raises ModelError where the file cannot be written.
     """
     page = filled(template, values)
-    part = path.with_name(f".{path.name}-{os.getpid()}")
     try:
-        part.write_text(page, encoding="utf-8", errors="replace")
-        part.replace(path)
+        with whole_file(path) as part:
+            part.write_text(page, encoding="utf-8", errors="replace")
     except OSError as error:
-        part.unlink(missing_ok=True)
-        raise ModelError(f"{path}: cannot be written ({error.strerror})") from error
+        raise ModelError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def _as_address(picture: bytes, kind: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from greffon.datasets import path_in_table
 from greffon.errors import OptionError
 from greffon.model import write_json
+from greffon.whole import whole_file
 
 __all__ = ["check_folder_is_free", "check_results_folder", "path_in_table", "write_results", "write_table"]
 
@@ -46,16 +46,10 @@ def check_folder_is_free(folder: Path, ours: Sequence[str]) -> None:
 
 def write_table(file: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A CSV file, whole or not at all. Raises OSError."""
-    part = file.with_name(f".{file.name}-{os.getpid()}")
-    try:
-        with part.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(header)
-            writer.writerows(rows)
-        part.replace(file)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
+    with whole_file(file) as part, part.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(header)
+        writer.writerows(rows)
 
 
 def write_results(folder: Path, name: str, values: Mapping[str, Any], draw: Callable[[Path], None]) -> tuple[Path, ...]:

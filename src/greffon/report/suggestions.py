@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from greffon.errors import ImageError, ModelError
 from greffon.images import decode, encode_png, read_bytes, thumbnail
 from greffon.report.parts import photo_address, write_page
 from greffon.report.results import path_in_table
+from greffon.whole import whole_file
 
 __all__ = ["Card", "suggestions_page", "suggestions_sheet"]
 
@@ -84,13 +84,11 @@ def suggestions_sheet(path: Path, photos: Sequence[Path], *, side: int = 160, mo
         top = _GAP + i // columns * (side + _GAP) + (side - height) // 2
         left = _GAP + i % columns * (side + _GAP) + (side - width) // 2
         sheet[top : top + height, left : left + width] = picture
-    part = path.with_name(f".{path.name}-{os.getpid()}")
     try:
-        part.write_bytes(encode_png(sheet))
-        part.replace(path)
+        with whole_file(path) as part:
+            part.write_bytes(encode_png(sheet))
     except OSError as error:
-        part.unlink(missing_ok=True)
-        raise ModelError(f"{path}: cannot be written ({error.strerror})") from error
+        raise ModelError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def _picture(file: Path, side: int) -> np.ndarray:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from greffon.errors import ModelError, StoreError
+from greffon.whole import sync_file, whole_file
 
 __all__ = ["Checkpoint", "flat_optimizer", "load_checkpoint", "load_optimizer", "peek_progress", "save_checkpoint"]
 
@@ -51,7 +51,6 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    part = path.with_name(f".{path.name}-{os.getpid()}")
     told = {"configuration": dict(checkpoint.configuration), "progress": dict(checkpoint.progress)}
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in checkpoint.tensors.items()}
     about = {"layout": _LAYOUT, "digest": _digest(told, tensors), **told}
@@ -59,12 +58,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         for left_over in path.parent.glob(f".{path.name}-*"):  # of a run that was killed while it wrote
             left_over.unlink(missing_ok=True)
-        save_file(tensors, part, metadata={"greffon": json.dumps(about, sort_keys=True, allow_nan=True)})
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
+        with whole_file(path) as part:
+            save_file(tensors, part, metadata={"greffon": json.dumps(about, sort_keys=True, allow_nan=True)})
+            sync_file(part)
     except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
         reason = getattr(error, "strerror", None) or str(error)
         raise StoreError(f"{path}: the checkpoint cannot be written ({reason})",
                          hint="Free some space, and run it again with --resume.") from error  # fmt: skip

@@ -18,6 +18,7 @@ from greffon.model import versions, write_json
 from greffon.transfer.unsupervised.embedding import LOOK, EmbeddedPhotos
 from greffon.transfer.unsupervised.indexes import VectorIndex
 from greffon.transfer.unsupervised.neighbours import SmallPictures
+from greffon.whole import whole_file
 
 __all__ = ["INDEX_FILES", "Origin", "PhotoIndex", "is_index_folder", "load_index", "photo_index", "save_index"]
 
@@ -158,15 +159,13 @@ def save_index(index: PhotoIndex, folder: Path) -> None:
             "precision": origin.precision,
         },
     }
-    part = folder / f".index-{os.getpid()}.safetensors"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, part)
-        digest = _sha256(part)
-        part.replace(folder / INDEX_FILES[1])
+        with whole_file(folder / INDEX_FILES[1]) as part:
+            save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, part)
+            digest = _sha256(part)
         write_json(folder / INDEX_FILES[0], {**about, "sha256": digest, "versions": versions()})
     except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
         raise PhotoIndexError(f"{folder}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
 
 
