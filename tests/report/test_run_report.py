@@ -17,6 +17,7 @@ import pytest
 from greffon.errors import ModelError, OptionError
 from greffon.report import RunReport, growth_in, run_report
 from greffon.report.run.pictures import _drawn
+from greffon.report.run.reading import Told
 from reported import everything, report_of
 
 HOSTILE = ("</script><script>alert(1)</script>", "a\"b'c&<i>", "ß漢字\u202e\u2028x", "x" * 300, "{{ 7*7 }} %s {n}")
@@ -125,7 +126,9 @@ def test_a_description_from_elsewhere_that_is_damaged(tmp_path: Path) -> None:
     broken = {"history": [{"epoch": "x"}, 3, {"epoch": 1, "loss": float("nan")}], "trials": 5, "plan": {"candidates": {"a": 1}},
               "search": {"trials": 3, "values": 7, "importances": ["a"], "seconds": None}, "recipe": "x", "command": {"a": 1},
               "fidelity": [1], "automatic": 3, "seed": "s", "best_epoch": None, "learning_curve": {"images": 3, "points": "x"},
-              "views": 9, "strength": "s"}  # fmt: skip
+              "views": 9, "strength": 10**400}  # fmt: skip
+    huge = {"seed": 10**400, "best_epoch": -(10**400), "recipe": {"epochs": 10**9999, "batch": 1}, "fidelity": {"cosine_mean": 10**400}}
+    assert not (told := Told(huge | {"pair": [10**400, 1]})).numbers() and told.count("seed") is None and told.pair("pair") is None
     for cut in ("none", "layer4"):
         report = report_of(tmp_path / cut, n=12, training=broken, cut=cut)
         report = replace(report, model=replace(report.model, data={"splits": [], "images": "x", "images_by_class": 3}))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from typing import Any, final
 
@@ -30,12 +30,12 @@ class Told:
     def number(self, key: str) -> float | None:
         """A finite number, or None."""
         value = self._values.get(key)
-        return value if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) else None
+        return value if _is_number(value) else None
 
     def count(self, key: str) -> int | None:
         """A whole number, or None."""
         value = self._values.get(key)
-        return value if type(value) is int else None
+        return value if type(value) is int and _is_number(value) else None
 
     def text(self, key: str) -> str:
         """A text, or ""."""
@@ -52,7 +52,7 @@ class Told:
         value = self._values.get(key)
         if not isinstance(value, list | tuple) or len(value) != 2:
             return None
-        low, high = (one if type(one) in (int, float) and math.isfinite(one) else None for one in value)
+        low, high = (one if _is_number(one) else None for one in value)
         return None if low is None or high is None else (low, high)
 
     def table(self, key: str) -> Told:
@@ -71,6 +71,11 @@ class Told:
     def values(self) -> dict[str, float | str]:
         """All numbers and texts of the table by name."""
         return {name: value for name, value in self._values.items() if isinstance(value, str) or self.number(name) is not None}
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a finite number that a float can hold; true and false are none."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def epochs_of(training: Told) -> tuple[Epoch, ...]:
