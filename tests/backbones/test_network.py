@@ -93,7 +93,8 @@ def pair(name: str, classifier: bool = False) -> tuple[Backbone, nn.Module, Tens
     tensors = random_tensors(plan, classifier)
     with torch.device("meta"):
         reference = timm.create_model(plan.entry.architecture)
-    if any(key not in reference.state_dict() for key, _ in reference.named_buffers()):
+    saved = reference.state_dict().keys()
+    if any(key not in saved for key, _ in reference.named_buffers()):
         reference = timm.create_model(plan.entry.architecture)
     reference.load_state_dict({key: tensor.clone() for key, tensor in tensors.items()}, strict=False, assign=True)
     size = plan.entry.preprocess.height

@@ -10,7 +10,9 @@ SCRIPT = """
 import sys
 import greffon.backbones
 from greffon.backbones.timm_library import is_model
+from greffon.backbones.catalogue import entry
 assert is_model("vgg16")
+assert len(greffon.backbones.blueprint(entry("resnet18")).stages) > 4   # BatchNorm on the meta device
 assert not [name for name in sys.modules if name.startswith("torch._dynamo")]
 import torch
 import torchvision
@@ -23,6 +25,8 @@ print(module.is_compile_supported("cpu"))
 from torch._dynamo.utils import is_compile_supported
 assert is_compile_supported is not module.is_compile_supported
 assert is_compile_supported("cpu") == module.is_compile_supported("cpu")
+norm = torch.nn.BatchNorm2d(2, device="meta").eval()
+print(tuple(norm(torch.ones(1, 2, 3, 3, device="meta")).shape), "torch._dynamo" in sys.modules)
 print(torch.compile(lambda x: x + 1, backend="eager")(torch.ones(2)).tolist())
 """
 
@@ -30,11 +34,12 @@ print(torch.compile(lambda x: x + 1, backend="eager")(torch.ones(2)).tolist())
 def test_the_compiler_comes_when_it_is_asked_for() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    plain = "import torch, torchvision\n" + "\n".join(SCRIPT.splitlines()[8:11])
+    plain = "import torch, torchvision\n" + "\n".join(SCRIPT.splitlines()[10:13])
     alone = subprocess.run([sys.executable, "-c", plain], capture_output=True, text=True, timeout=120, check=True)
-    boxes, supported, compiled = done.stdout.splitlines()
+    boxes, supported, shape, compiled = done.stdout.splitlines()
     assert boxes == alone.stdout.strip()
     assert supported in ("True", "False")
+    assert shape == "(1, 2, 3, 3) True"
     assert compiled == "[2.0, 2.0]"
 
 

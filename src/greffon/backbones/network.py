@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from greffon.backbones.catalogue import Entry, stage_starts
-from greffon.backbones.timm_library import create_model, create_on_meta, is_model, is_model_pretrained
+from greffon.backbones.timm_library import create_model, create_on_meta, is_model, is_model_pretrained, without_compiler
 from greffon.errors import BackboneError, WeightsError
 from greffon.images import Preprocess
 
@@ -201,7 +201,7 @@ def stage_shapes(plan: Blueprint, height: int = 0, width: int = 0) -> list[tuple
     x = torch.empty(1, 3, height or plan.entry.preprocess.height, width or plan.entry.preprocess.width, device="meta")
     shapes = []
     model = model.to("meta")
-    with torch.no_grad():
+    with torch.no_grad(), without_compiler():
         for stage in plan.stages:
             for link in stage.links:
                 x = model.get_submodule(link)(x)
@@ -270,7 +270,8 @@ def _build(entry: Entry) -> nn.Module:
     tagged = entry.name.partition(".")[0] == entry.architecture and is_model_pretrained(entry.name)
     name = entry.name if tagged else entry.architecture
     model = create_on_meta(name)
-    if any(key not in model.state_dict() for key, _ in model.named_buffers()):
+    saved = model.state_dict().keys()
+    if any(key not in saved for key, _ in model.named_buffers()):
         # Buffers that are not saved are computed at construction, so there they need a real device.
         model = create_model(name, pretrained=False)
     return model.eval()
@@ -328,7 +329,7 @@ def _watch(entry: Entry, model: nn.Module, image: Tensor) -> tuple[list[_Call], 
 
         hooks += [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), without_compiler():
             return calls, model.forward_features(image)  # type: ignore[operator]  # nn.Module hides it; timm's networks all have it
     except (AssertionError, RuntimeError, ValueError) as error:  # torch, timm: smaller than a kernel, or a fixed size
         size = f"{entry.preprocess.height} × {entry.preprocess.width}"
@@ -368,7 +369,7 @@ def _protect_inputs(entry: Entry, model: nn.Module, stages: tuple[Stage, ...]) -
     A stage's second link can do so as well, where the first one hands its input on (Identity, or dropout in eval mode).
     """
     x = _image(entry, model)
-    with torch.no_grad():
+    with torch.no_grad(), without_compiler():
         for stage in stages:
             given = x
             for link in stage.links:

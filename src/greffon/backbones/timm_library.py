@@ -3,8 +3,8 @@
 timm imports torchvision's operations, and one of these imports ``is_compile_supported`` from ``torch._dynamo.utils``, which
 brings the whole compiler with it; one of timm's transformers marks a function as none of the compiler's business. A stand-in
 does both while timm is imported. It fetches the real one as soon as anything else of it is asked for, and is gone
-afterwards, so ``torch.compile`` works as ever. Drawing random numbers on the meta device brings the compiler as well, so
-networks without values are made without.
+afterwards, so ``torch.compile`` works as ever. Drawing random numbers and BatchNorm on the meta device bring the compiler as
+well, so networks without values are made without the first, and run with the stand-in (``without_compiler``).
 """
 
 from __future__ import annotations
@@ -20,11 +20,22 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["create_model", "create_on_meta", "get_pretrained_cfg", "is_model", "is_model_pretrained", "list_models", "model_entrypoint"]
+__all__ = [
+    "create_model",
+    "create_on_meta",
+    "get_pretrained_cfg",
+    "is_model",
+    "is_model_pretrained",
+    "list_models",
+    "model_entrypoint",
+    "without_compiler",
+]
 
 _F = TypeVar("_F", bound=Callable[..., object])
 _COMPILER = "torch._dynamo"
 _HELPERS = "torch._dynamo.utils"
+#: What the compiler leaves on a function that it must not look into, and what ``torch._compile`` keeps of it.
+_MARK, _KEPT = "_torchdynamo_disable", "__dynamo_disable"
 
 
 def _is_compile_supported(device_type: str) -> bool:
@@ -33,7 +44,7 @@ def _is_compile_supported(device_type: str) -> bool:
 
 def _disable(function: _F, _recursive: bool = True, *, reason: str | None = None) -> _F:
     """Leave the mark by which the compiler knows a function that it must not look into."""
-    vars(function)["_torchdynamo_disable"] = True
+    vars(function)[_MARK] = True
     return function
 
 
@@ -54,13 +65,32 @@ def _forget() -> None:
 
 
 @contextmanager
-def _compiler_later() -> Iterator[None]:
+def without_compiler() -> Iterator[None]:
+    """Functions of torch's own that want the compiler for no more than to be left alone by it run without; it knows them afterwards."""
+    met: list[Callable[..., object]] = []
+
+    def leave(function: _F, _recursive: bool = True, *, reason: str | None = None, wrapping: bool = True) -> _F:
+        if wrapping:
+            return _disable(function)
+        met.append(function)
+        return function
+
+    try:
+        with _compiler_later(leave):
+            yield
+    finally:
+        for function in met:  # torch._compile asks for the real one the next time
+            vars(function).pop(_KEPT, None)
+
+
+@contextmanager
+def _compiler_later(disable: Callable[..., object] = _disable) -> Iterator[None]:
     if _COMPILER in sys.modules:
         yield
         return
     compiler, helpers = _StandIn(_COMPILER), _StandIn(_HELPERS)
     compiler.__path__ = []
-    vars(compiler)["disable"] = _disable
+    vars(compiler)["disable"] = disable
     vars(helpers)["is_compile_supported"] = _is_compile_supported
     sys.modules |= {_COMPILER: compiler, _HELPERS: helpers}
     try:
