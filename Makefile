@@ -13,7 +13,8 @@ READY := .venv/.installed
 
 # One thread in each process: tests are small, and threads that wait for a core which is busy elsewhere cost more than
 # they bring (measured on two busy cores: 31 s with one, 142 s with torch's own number). WORKERS=0: no processes.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+# The files in their own order: those of few tests are the long ones, and would else come last, one process alone.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help install demo test test-slow check docs site pictures notebook clean distclean
 

@@ -270,6 +270,7 @@ def test_without_openvino(graph: QuantisedGraph, monkeypatch: pytest.MonkeyPatch
 # --- real weights ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_vgg16_keeps_its_features() -> None:
     pytest.importorskip("onnx")
     backbone = load_backbone("vgg16", size=64)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 #: What a command imports, and what of the compiler must work after it as it does in a process of its own.
 SCRIPT = """
 import sys
@@ -43,6 +45,7 @@ def test_the_compiler_comes_when_it_is_asked_for() -> None:
     assert compiled == "[2.0, 2.0]"
 
 
+@pytest.mark.slow
 def test_what_else_is_asked_while_timm_is_imported_is_the_real_one() -> None:
     script = (
         "import sys; from greffon.backbones import timm_library as t\n"

@@ -164,6 +164,7 @@ def test_the_list_is_what_training_leaves_out(
     assert len(again.audit.contents.dataset) == len(left)
 
 
+@pytest.mark.slow
 def test_the_second_run_computes_nothing_and_finds_the_same(result: AuditResult, digits: Path, tmp_path: Path) -> None:
     again = audit(digits, out=tmp_path / "again", **SMALL)
     assert again.computed == 0

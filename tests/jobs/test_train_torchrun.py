@@ -101,6 +101,7 @@ def test_a_process_is_killed_and_the_run_goes_on(words: list[object], whole: Pat
     assert_alike(model, whole)
 
 
+@pytest.mark.slow
 def test_what_makes_no_sense_in_several_processes_is_refused(words: list[object], tmp_path: Path, greffon_cache: Path) -> None:
     plain = [word for word in words if word not in ("--unfreeze", "layer3")]
     for run in begun([*plain, "--out", tmp_path / "model"], greffon_cache):

@@ -132,7 +132,7 @@ def test_a_fine_tuning_that_was_killed_goes_on_in_its_run(kind: str, base: Path,
     assert len(runs) == 1
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param(*KINDS[0].values, marks=[*KINDS[0].marks, pytest.mark.slow]), KINDS[1]])
 def test_feature_extraction_has_configuration_figures_and_pictures_and_asks_nobody(
     kind: str, base: Path, photos: Path, tmp_path: Path, greffon_cache: Path
 ) -> None:

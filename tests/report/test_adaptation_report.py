@@ -171,7 +171,7 @@ def test_the_agreement_of_one_way_with_itself_is_said_to_be_too_high(tmp_path: P
     assert "too high rather than too low" in reader.text
 
 
-@pytest.mark.parametrize("c", [1, 2, 30, 120])
+@pytest.mark.parametrize("c", [1, 2, 30, pytest.param(120, marks=pytest.mark.slow)])
 def test_any_number_of_classes(tmp_path: Path, c: int) -> None:
     _, reader = page(tmp_path, m=130, n=125, c=c, changed=50 if c > 1 else 0)
     for i in range(c):
@@ -180,6 +180,7 @@ def test_any_number_of_classes(tmp_path: Path, c: int) -> None:
     assert ("of the largest classes only" in reader.text) == (c == 120)
 
 
+@pytest.mark.slow
 def test_many_photos_stay_a_small_page(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     some = photos(tmp_path / "photos", 50, side=300)

@@ -293,7 +293,11 @@ MUTATED: dict[str, Callable[[Path], None]] = {
 }
 
 
-@pytest.mark.parametrize("name", MUTATED)
+#: Of the formats that are left to the slow tests another one is read by the same code.
+_ALSO = ("npz", "npy of lists", "keras 2015", "tf2onnx")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in _ALSO else ()) for name in MUTATED])
 def test_five_hundred_mutated_files_give_tensors_or_one_error(name: str, tmp_path: Path) -> None:
     """In a process of its own, whose memory is bounded: another exception, a crash or a hang would end it."""
     MUTATED[name](tmp_path / "whole")
