@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from greffon.errors import OptionError
-from greffon.report import check_results_folder, write_results
+from greffon.report import check_results_folder, check_sheet, write_results
 
 
 def test_a_table_and_two_pictures_are_written_and_replaced(tmp_path: Path) -> None:
@@ -41,3 +42,27 @@ def test_folders_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         check_results_folder(Path("a\0b"), photos)
     with pytest.raises(OptionError, match="cannot be written"):
         write_results(tmp_path / "file" / "x", "depth", {}, lambda path: None)
+
+
+def test_a_sheet_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
+    check_sheet(tmp_path / "new" / "folder" / "sheet.html")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    for path, words in (
+        (tmp_path / "sheet.txt", "expected a file that ends in .html or .png"),
+        (tmp_path, "expected a file that ends in"),
+        (tmp_path / "file" / "sheet.html", "file is a file, and no folder"),
+        (tmp_path / ("a" * 300 + ".html"), "File name too long"),
+        (tmp_path / ("a" * 300) / "sheet.html", "File name too long"),
+        (tmp_path / "a\0.html", "null byte"),
+    ):
+        with pytest.raises(OptionError, match=words):
+            check_sheet(path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is refused to this user")
+def test_a_folder_that_takes_nothing(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(OptionError, match="nothing can be written to"):
+        check_sheet(tmp_path / "sheet.html")
+    tmp_path.chmod(0o700)

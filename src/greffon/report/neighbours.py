@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,9 +46,24 @@ class Wall:
 
 
 def check_sheet(path: Path, kinds: Sequence[str] = (".html", ".png")) -> None:
-    """Raises OptionError where a sheet cannot be written, before the work that it is about."""
-    if path.is_dir() or path.suffix.lower() not in kinds:
-        raise OptionError(f"--out {path}: expected a file that ends in {' or '.join(kinds)}")
+    """Raises OptionError where a sheet cannot be written, before the work that it is about.
+
+    What is looked at is the nearest folder above it that exists: nothing is made.
+    """
+    try:
+        if path.is_dir() or path.suffix.lower() not in kinds:
+            raise OptionError(f"--out {path}: expected a file that ends in {' or '.join(kinds)}")
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            path.lstat()  # a name that no file can have
+        above = next(folder for folder in path.absolute().parents if folder.exists())
+        if not above.is_dir():
+            raise OptionError(f"--out {path}: {above} is a file, and no folder")
+        if not os.access(above, os.W_OK | os.X_OK):
+            raise OptionError(f"--out {path}: nothing can be written to {above}")
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        if isinstance(error, OptionError):
+            raise
+        raise OptionError(f"--out {path}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
 
 
 def write_walls(path: Path, title: str, lead: str, walls: Sequence[Wall], *, most: int = 2000) -> None:
