@@ -50,16 +50,17 @@ class Photos:
     labels: np.ndarray
 
 
-def photos_of(data: Path, network: Backbone, store: Store) -> Photos:
-    """The photos of a data set."""
+def photos_of(data: Path, network: Backbone, store: Store, precision: str) -> tuple[Photos, str]:
+    """The photos of a data set, and in which precision the frozen part ran."""
     looked = scan(read_dataset(data), book=store, progress=Silent())
     order = sorted(range(len(looked.digests)), key=looked.digests.__getitem__)
     dataset, digests = looked.dataset.take(order), [looked.digests[i] for i in order]
-    engine, _ = chosen_engine(network, Tap("pooled"), "auto", dataset.paths, Silent(), images=len(dataset))
+    engine, _ = chosen_engine(network, Tap("pooled"), precision, dataset.paths, Silent(), images=len(dataset))
     found = compute(dataset.paths, network, Tap("pooled"), engine, store=store, progress=Silent(), digests=digests)
     records, widths = found.all(), network.widths()
     start = 2 * sum(widths[:-1])
-    return Photos(tuple(look.of(records, widths) for look in LOOKS), records[:, start : start + widths[-1]], dataset.labels)
+    photos = Photos(tuple(look.of(records, widths) for look in LOOKS), records[:, start : start + widths[-1]], dataset.labels)
+    return photos, engine.precision
 
 
 def figures_of(photos: Photos, method: str, seeds: int) -> dict[str, Any]:
@@ -132,6 +133,8 @@ def main() -> None:
     arguments.add_argument("data", type=Path, nargs="*")
     arguments.add_argument("--seeds", type=int, default=5)
     arguments.add_argument("--methods", default="")
+    arguments.add_argument("--precision", default="auto", help="of the frozen part")
+    arguments.add_argument("--name", default="clustering")
     arguments.add_argument("--no-count", action="store_true")
     arguments.add_argument("--scale", type=int, default=0)
     arguments.add_argument("--features", type=int, default=512)
@@ -146,8 +149,8 @@ def main() -> None:
     network, store = load_backbone("vgg16"), Store()
     figures: dict[str, Any] = {}
     for data in options.data:
-        photos = photos_of(data, network, store)
-        mine: dict[str, Any] = {"n": len(photos.labels), "classes": int(photos.labels.max()) + 1}
+        photos, precision = photos_of(data, network, store, options.precision)
+        mine: dict[str, Any] = {"n": len(photos.labels), "classes": int(photos.labels.max()) + 1, "precision": precision}
         for method in methods:
             mine[method] = figures_of(photos, method, options.seeds)
             print(data, method, mine[method], flush=True)
@@ -159,8 +162,8 @@ def main() -> None:
             mine["choices"] = [None if one is None else list(one.choices) for one in counts]
             print(data, mine["estimated_k"], mine["choices"], flush=True)
         figures[f"{data.parent.name}/{data.name}"] = mine
-    if not options.methods:
-        record("clustering", figures, notes="per cent: mean, least and most of the seeds; k is the number of classes")
+    if not options.methods or options.name != "clustering":
+        record(options.name, figures, notes="per cent: mean, least and most of the seeds; k is the number of classes")
 
 
 if __name__ == "__main__":
