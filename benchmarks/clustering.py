@@ -23,6 +23,7 @@ import numpy as np
 from greffon.activations import Store, Tap, chosen_engine, compute
 from greffon.backbones import Backbone, load_backbone
 from greffon.datasets import read_dataset, scan
+from greffon.jobs.cluster.looking import EXACT_SECONDS
 from greffon.jobs.cluster.scoring import score_of
 from greffon.progress import Silent
 from greffon.transfer.unsupervised import (
@@ -55,7 +56,8 @@ def photos_of(data: Path, network: Backbone, store: Store, precision: str) -> tu
     looked = scan(read_dataset(data), book=store, progress=Silent())
     order = sorted(range(len(looked.digests)), key=looked.digests.__getitem__)
     dataset, digests = looked.dataset.take(order), [looked.digests[i] for i in order]
-    engine, _ = chosen_engine(network, Tap("pooled"), precision, dataset.paths, Silent(), images=len(dataset))
+    engine, _ = chosen_engine(network, Tap("pooled"), precision, dataset.paths, Silent(), images=len(dataset),
+                              exact_seconds=EXACT_SECONDS)  # fmt: skip
     found = compute(dataset.paths, network, Tap("pooled"), engine, store=store, progress=Silent(), digests=digests)
     records, widths = found.all(), network.widths()
     start = 2 * sum(widths[:-1])

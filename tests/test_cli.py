@@ -50,7 +50,7 @@ def here(*words: object, environment: dict[str, str] | None = None) -> subproces
             code = 0
         except SystemExit as stop:
             code = int(stop.code or 0)
-    return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
+    return subprocess.CompletedProcess([str(word) for word in words], code, out.getvalue(), err.getvalue())
 
 
 def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object) -> tuple[int, str]:

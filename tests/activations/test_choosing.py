@@ -164,6 +164,15 @@ def test_int8_only_where_it_pays(clock: Callable[..., list[str]]) -> None:
 
 
 @with_int8
+def test_int8_is_left_out_where_there_is_time(clock: Callable[..., list[str]]) -> None:
+    asked = clock(float32=10, bfloat16=1, int8=40)
+    engine, choice = choose(images=LONG, exact_seconds=LONG / 10)
+    assert engine.precision == "float32" and "int8" not in asked
+    assert verdicts(choice)["int8"] == f"the pass takes {LONG / 10:.0f} s without it: up to {LONG / 10:.0f} s nothing is rounded for speed"
+    assert choose(images=LONG, exact_seconds=LONG / 10 - 1)[0].precision == "int8"
+
+
+@with_int8
 def test_int8_that_is_no_faster_is_not_taken(clock: Callable[..., list[str]]) -> None:
     clock(float32=10, bfloat16=1, int8=11)
     engine, choice = choose(images=LONG)

@@ -62,6 +62,7 @@ def chosen_engine(
     keep: str = "",
     labels: Sequence[int] | np.ndarray | None = None,
     plan: Choice | None = None,
+    exact_seconds: float = 0.0,
 ) -> tuple[Engine, Choice]:
     """The engine for a pass: the fastest one, unless it strays too far from float32 on a sample of these images.
 
@@ -88,6 +89,8 @@ def chosen_engine(
         does, within the 95 % interval of the difference (nearest class mean, each image left out in turn).
     plan
         An earlier choice for the same pass: its precision is used, and nothing is measured.
+    exact_seconds
+        ``"auto"`` leaves int8 out where the pass without it takes no longer.
 
     Raises
     ------
@@ -103,7 +106,8 @@ def chosen_engine(
         return PixelEngine(network), Choice("float32", "the cut is below the first stage: no network runs", count)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     classes = None if labels is None else np.asarray(labels)
-    trial = _Trial(network, tap, photos, classes, progress, device, keep, least, min(sample, max(8, count // 16)), count)
+    trial = _Trial(network, tap, photos, classes, progress, device, keep, least, min(sample, max(8, count // 16)), count,
+                   exact_seconds)  # fmt: skip
     if plan is not None:
         return trial.planned(plan)
     if precision == "float32":
@@ -128,6 +132,7 @@ class _Trial:
     least: float
     sample: int
     count: int
+    exact_seconds: float
 
     def engine(self, precision: str) -> Engine:
         if precision != "int8":
@@ -195,6 +200,9 @@ class _Trial:
         rejected: list[Candidate] = []
         if self.device == "cpu" and not can_quantise():
             rejected.append(Candidate("int8", verdict='OpenVINO is not installed: pip install "greffon[cpu]"'))
+        elif self.device == "cpu" and self.count / rate <= self.exact_seconds:
+            verdict = f"the pass takes {self.count / rate:.0f} s without it: up to {self.exact_seconds:.0f} s nothing is rounded for speed"
+            rejected.append(Candidate("int8", verdict=verdict))
         elif self.device == "cpu" and saved < cost:
             rejected.append(Candidate("int8", verdict=f"would save {max(saved, 0):.0f} s, and its calibration takes {cost:.0f} s"))
         elif self.device == "cpu":
@@ -282,7 +290,7 @@ class _Trial:
         digest = hashlib.sha256()
         machine = torch.backends.cpu.get_cpu_capability(), torch.get_num_threads(), self.device, can_quantise()
         for part in (self.network.fingerprint, self.network.preprocess.to_dict(), self.tap, self.keep, self.least, self.sample,
-                     self.count, self.labels is None, machine, version("torch")):  # fmt: skip
+                     self.count, self.labels is None, self.exact_seconds, machine, version("torch")):  # fmt: skip
             digest.update(f"{part}\n".encode())
         digest.update(np.ascontiguousarray(pixels).data)
         return cache_root() / "plans" / f"{digest.hexdigest()[:40]}.json"

@@ -16,10 +16,13 @@ from greffon.model import load_any_backbone
 from greffon.progress import Progress
 from greffon.transfer.unsupervised import LOOKS, Look, Unlabelled
 
-__all__ = ["Seen", "see"]
+__all__ = ["EXACT_SECONDS", "Seen", "see"]
 
 #: So many records are in memory at once, beside the features that are taken out of them.
 _BLOCK = 4096
+#: A pass of up to so many seconds is not made faster by int8: without labels nothing makes up for what is rounded away. Measured: flowers
+#: 49 % in float32 and 47 % in int8, paintings 72 % and 67 %.
+EXACT_SECONDS = 600.0
 
 
 @final
@@ -70,7 +73,7 @@ def see(
                           hint=f"Ask for {len(looked.digests)} clusters at most, or leave -k away.")  # fmt: skip
     order = sorted(range(len(looked.digests)), key=looked.digests.__getitem__)
     paths, digests = [looked.dataset.paths[i] for i in order], [looked.digests[i] for i in order]
-    engine, plan = chosen_engine(network, Tap("pooled"), precision, paths, progress, images=len(paths))
+    engine, plan = chosen_engine(network, Tap("pooled"), precision, paths, progress, images=len(paths), exact_seconds=EXACT_SECONDS)
     kept = compute(paths, network, Tap("pooled"), engine, store=store, progress=progress, digests=digests, executor=executor)
     for i, reason in sorted(kept.failed.items()):
         progress.warn(f"set aside: {paths[i]}: {reason}")
