@@ -170,6 +170,7 @@ def test_a_damaged_shard_is_set_aside_and_the_others_are_done(cluster: Cluster, 
         embed(tmp_path / "bad", out=tmp_path / "out2", backbone=backbone, precision="float32", workers=1)
 
 
+@pytest.mark.slow
 def test_what_a_worker_refuses_is_the_users_error(
     cluster: Cluster, backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

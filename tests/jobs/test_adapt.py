@@ -189,6 +189,7 @@ def test_every_method_above_the_cut_gives_a_model(
     assert len(told.history) == 3 and all(row.target is not None for row in told.history)
 
 
+@pytest.mark.slow
 def test_shot_needs_the_model_alone(domains: tuple[Path, Path], unlabelled: Path, tmp_path: Path) -> None:
     train(domains[0], out=tmp_path / "model", norm="standard", pool="mean", stages="last", **SMALL)
     told = adapt(

@@ -101,6 +101,7 @@ def test_an_imported_classifier_answers_as_timm_does(tmp_path: Path, monkeypatch
         list(classify([tmp_path / "none.png"], backbone="mine"))
 
 
+@pytest.mark.slow
 def test_the_command_prints_what_the_design_names(lite: str, tmp_path: Path, greffon_cache: Path) -> None:
     Image.effect_noise((300, 260), 90).convert("RGB").save(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"")

@@ -94,6 +94,7 @@ def test_it_is_shown(result: TrainResult, out: Path) -> None:
         assert image.size[1] == 630
 
 
+@pytest.mark.slow
 def test_a_plan_with_a_result_is_not_searched_again(
     result: TrainResult, digits: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
