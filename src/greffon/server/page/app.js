@@ -52,7 +52,8 @@ function say(message, bad = false) {
 
 async function ask(path, options = {}) {
   const headers = { ...(options.headers || {}) };
-  if (key) headers.Authorization = `Bearer ${key}`;
+  const used = key;
+  if (used) headers.Authorization = `Bearer ${used}`;
   let answer;
   try {
     answer = await fetch(path, { ...options, headers });
@@ -61,6 +62,7 @@ async function ask(path, options = {}) {
   }
   const told = await answer.json().catch(() => ({}));
   if (answer.ok) return told;
+  if (answer.status === 401 && used !== key) return ask(path, options);   // a key was given while this was on its way
   if (answer.status === 401) {
     at("key-form").hidden = false;
     at("key").focus();
