@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -25,8 +26,6 @@ def machine() -> dict[str, Any]:
         if line.startswith("flags"):
             flags = line.split(":", 1)[1]
     memory = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))
-    import os
-
     known = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
     return {
         "cpu": cpu,
@@ -50,7 +49,7 @@ def record(name: str, figures: dict[str, Any], *, notes: str = "") -> None:
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
     whole = {
-        "command": f"python benchmarks/{Path(sys.argv[0]).name} {' '.join(sys.argv[1:])}".strip(),
+        "command": " ".join([f"python benchmarks/{Path(sys.argv[0]).name}", *map(_as_told, sys.argv[1:])]),
         "date": datetime.now(UTC).date().isoformat(),
         "commit": commit,
         "machine": machine(),
@@ -61,3 +60,12 @@ def record(name: str, figures: dict[str, Any], *, notes: str = "") -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(whole, indent=2) + "\n")
     print(json.dumps(figures, indent=2))
+
+
+def _as_told(argument: str) -> str:
+    """An argument; paths from the root are told as seen from the project, so that no record names a machine's folders.
+
+    Two paths can be joined by a colon.
+    """
+    root = Path(__file__).parents[1]
+    return ":".join(os.path.relpath(part, root) if Path(part).is_absolute() else part for part in argument.split(":"))
