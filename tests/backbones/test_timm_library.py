@@ -33,6 +33,7 @@ print(torch.compile(lambda x: x + 1, backend="eager")(torch.ones(2)).tolist())
 """
 
 
+@pytest.mark.slow
 def test_the_compiler_comes_when_it_is_asked_for() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

@@ -76,6 +76,12 @@ def result(domains: tuple[Path, Path], unlabelled: Path, listener: Silent) -> Ad
     return adapt(domains[0], target=unlabelled, out=unlabelled.parent / "out", progress=listener, **SMALL)
 
 
+@pytest.fixture
+def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the report, which takes half of such a small run and has its own tests."""
+    monkeypatch.setattr("greffon.jobs.adapt.job.adaptation_report", lambda *_, **__: None)
+
+
 def right(result: AdaptResult, probabilities: np.ndarray) -> float:
     """The share of photos that are named rightly, by the last letter of their names."""
     truth = [path.stem[-1] for path in (result.target.dataset.paths[i] for i in result.positions.tolist())]
@@ -124,6 +130,7 @@ def test_the_result_is_an_ordinary_model(result: AdaptResult, domains: tuple[Pat
     assert {guess.label for guess in guesses} <= set("01467") and len(guesses) > 10
 
 
+@pytest.mark.usefixtures("no_page")
 def test_names_of_the_targets_folders_change_nothing(
     result: AdaptResult, domains: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -134,23 +141,23 @@ def test_names_of_the_targets_folders_change_nothing(
         folder = wrong / str(rng.choice(list("01467")))
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, folder / f"{path.stem}_{path.parent.name}.png")
-    listener = Silent()
     models = []
     for name, target in (("a", domains[1]), ("b", wrong)):
-        listener = Silent()
         # In the order of their contents, so that the order of names says nothing either.
         table = tmp_path / f"{name}.csv"
         paths = sorted(target.rglob("*.png"), key=lambda path: path.read_bytes())
         table.write_text("path,label\n" + "".join(f"{path},{path.parent.name}\n" for path in paths))
-        adapt(domains[0], target=table, out=tmp_path / name, progress=listener, **SMALL)
+        adapt(domains[0], target=table, out=tmp_path / name, **SMALL)
         models.append(load_file(tmp_path / name / "model.safetensors"))
     assert set(models[0]) == set(models[1])
     assert all(np.array_equal(models[0][name], models[1][name]) for name in models[0])
-    again = adapt(domains[0], target=wrong, out=tmp_path / "c", progress=listener, **SMALL)
+    listener = Silent()
+    again = adapt(domains[0], target=wrong, out=tmp_path / "c", method="coral", progress=listener, **SMALL)
     assert any("no label is taken from them" in warning for warning in listener.warnings)
     assert right(again, again.probabilities) > 0.5
 
 
+@pytest.mark.usefixtures("no_page")
 @pytest.mark.parametrize("method", [name for name in METHODS if name != "source-only"])
 def test_every_method_on_features_gives_a_model(
     method: str, domains: tuple[Path, Path], unlabelled: Path, tmp_path: Path
@@ -162,6 +169,7 @@ def test_every_method_on_features_gives_a_model(
     assert method == "mixture" or right(told, told.probabilities) > right(told, told.source_only) - 0.05
 
 
+@pytest.mark.usefixtures("no_page")
 def test_source_only_adapts_nothing(domains: tuple[Path, Path], unlabelled: Path, tmp_path: Path) -> None:
     told = adapt(domains[0], target=unlabelled, out=tmp_path / "m", method="source-only", **SMALL)
     assert not told.adapted and told.changed == 0
@@ -172,6 +180,7 @@ def test_source_only_adapts_nothing(domains: tuple[Path, Path], unlabelled: Path
 QUICKLY = ("cdan+e",)
 
 
+@pytest.mark.usefixtures("no_page")
 @pytest.mark.parametrize(
     "method",
     [pytest.param(name, marks=() if name in QUICKLY else pytest.mark.slow) for name in ABOVE if name != "shot"],
@@ -190,6 +199,7 @@ def test_every_method_above_the_cut_gives_a_model(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_page")
 def test_shot_needs_the_model_alone(domains: tuple[Path, Path], unlabelled: Path, tmp_path: Path) -> None:
     train(domains[0], out=tmp_path / "model", norm="standard", pool="mean", stages="last", **SMALL)
     told = adapt(
@@ -233,6 +243,7 @@ def test_killed_and_resumed_it_ends_with_the_same_model(domains: tuple[Path, Pat
     assert set(one) == set(other) and all(np.array_equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_domain_that_is_the_same_is_kept_as_it_is(domains: tuple[Path, Path], tmp_path: Path) -> None:
     """Two halves of one domain: no gain is expected, and the source-only model is kept."""
     here, there = tmp_path / "here", tmp_path / "there"
@@ -245,6 +256,7 @@ def test_a_domain_that_is_the_same_is_kept_as_it_is(domains: tuple[Path, Path], 
     assert np.array_equal(told.probabilities, told.source_only)
 
 
+@pytest.mark.usefixtures("no_page")
 def test_the_same_photos_in_both_domains_are_told(domains: tuple[Path, Path], tmp_path: Path) -> None:
     both, listener = tmp_path / "both", Silent()
     shutil.copytree(domains[0], both)
@@ -265,6 +277,7 @@ def test_a_target_of_five_photos(domains: tuple[Path, Path], tmp_path: Path) -> 
     assert any("the target has 5 photos" in warning for warning in listener.warnings)
 
 
+@pytest.mark.usefixtures("no_page")
 def test_missing_classes_are_suspected(domains: tuple[Path, Path], tmp_path: Path) -> None:
     part, listener = tmp_path / "part", Silent()
     for name in "01":

@@ -137,7 +137,8 @@ def test_folders_names_and_labels_change_nothing(made: IndexResult, photos: Path
 
 def test_the_second_run_writes_the_same(made: IndexResult, photos: Path, tmp_path: Path) -> None:
     again = index(photos, out=tmp_path / "index", **SMALL)
-    assert again.computed == 0 and again.reused == made.computed
+    # Another test's photo may be this one's to the pixel, and its features then lie in the store already.
+    assert again.computed == 0 and again.reused == made.computed + made.reused > 0
     index(photos, out=tmp_path / "index", **SMALL)  # over itself
     for name in ("index.json", "index.safetensors"):
         assert (tmp_path / "index" / name).read_bytes() == (made.folder / name).read_bytes()

@@ -78,6 +78,7 @@ def assert_alike(one: Path, other: Path) -> None:
     assert {path.name for path in one.iterdir()} == {path.name for path in other.iterdir()}
 
 
+@pytest.mark.slow
 def test_torchrun_makes_the_model_of_one_process(words: list[object], whole: Path, tmp_path: Path, greffon_cache: Path) -> None:
     program = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "greffon"]
     done = subprocess.run([*program, *map(str, words), "--out", str(tmp_path / "model")], env=environment(greffon_cache),
