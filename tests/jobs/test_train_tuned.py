@@ -115,6 +115,7 @@ def test_bad_input_is_one_error(
         (["--head", "knn"], "logistic head"),
         (["--pool", "flatten"], "pooled features"),
         (["--slim"], "slim"),
+        (["--slim", "--unfreeze", "none"], "nothing would lead to those of --backbone"),
     ]
     for more, expected in cases:
         words = [

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from greffon.auditing import Finding
 from greffon.errors import ModelError, OptionError
 from greffon.report import RunReport, growth_in, run_report
 from greffon.report.run.pictures import _drawn
 from greffon.report.run.reading import Told
-from reported import everything, report_of
+from reported import TUNED, everything, report_of
 
 HOSTILE = ("</script><script>alert(1)</script>", "a\"b'c&<i>", "ß漢字\u202e\u2028x", "x" * 300, "{{ 7*7 }} %s {n}")
 
@@ -151,6 +152,23 @@ def test_images_that_do_not_fit_are_drawn_mistakes_first() -> None:
     assert len(some) == len(set(some)) == 300 and set(np.flatnonzero(wrong)) <= set(some)
     assert _drawn(wrong, confidence, 10).tolist() == list(range(900, 1000, 10)), "the surest mistakes"
     assert _drawn(wrong, confidence, 300).tolist() == some.tolist()
+
+
+def test_suspects_that_are_not_shown_are_counted(tmp_path: Path) -> None:
+    one = report_of(tmp_path / "photos")
+    found = tuple(Finding("label-error", path, "cat", "dog", 0.9, "", True, (("own", 0.03), ("other", 0.96))) for path in one.tested.paths)
+    assert "… and 6 more." in page_of(replace(one, findings=found), tmp_path, most=24)
+    assert "… and " not in page_of(replace(one, findings=found[:24]), tmp_path, most=24)
+
+
+
+def test_the_key_has_the_curves_that_are_drawn(tmp_path: Path) -> None:
+    """Without validation images there is one curve, and the key says no other."""
+    rows = [{**row, "val_accuracy": None, "val_log_loss": None} for row in TUNED["history"]]
+    for training, validated in ((TUNED, True), ({**TUNED, "history": rows}, False)):
+        page = page_of(report_of(tmp_path / "photos", training=training, cut="layer4"), tmp_path)
+        key = re.findall(r'<p class="keys">.*?</p>', page, re.S)
+        assert [("training loss" in one, "validation log-loss" in one) for one in key if "training loss" in one] == [(True, validated)]
 
 
 def test_it_cannot_be_written(tmp_path: Path) -> None:

@@ -47,8 +47,8 @@ def write_card(folder: Path, model: Model) -> None:
     try:
         with whole_file(file) as part:
             part.write_text(card_text(model), "utf-8")
-    except OSError as error:
-        raise ModelError(f"{file}: cannot be written ({error.strerror or error})") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
 
 
 def card_text(model: Model) -> str:

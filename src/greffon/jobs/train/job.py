@@ -12,9 +12,10 @@ import numpy as np
 
 from greffon.activations import Choice, Executor, Store
 from greffon.auditing import Finding, audit_training
+from greffon.backbones import Backbone, load_backbone
 from greffon.conformal import conformal_scores
 from greffon.datasets import SPLITS, Dataset, Scan, read_dataset, scan, split, without_excluded
-from greffon.errors import DataError, OptionError
+from greffon.errors import DataError, GreffonError, OptionError
 from greffon.evaluation import Evaluation, evaluate_probabilities
 from greffon.exporting import export_model, ready_to_export
 from greffon.heads import HEADS
@@ -28,7 +29,7 @@ from greffon.jobs.train.reporting import write_report
 from greffon.jobs.train.searching import SEARCH_FILE, SEARCH_PICTURE
 from greffon.jobs.train.tuning import CHECKPOINT_FILE, tune
 from greffon.jobs.train.wishes import FineTuning
-from greffon.model import MOST_EXAMPLES, Model, load_any_backbone, save_model, write_json
+from greffon.model import MOST_EXAMPLES, Model, is_model_folder, load_any_backbone, save_model, write_json
 from greffon.progress import Progress, Silent
 from greffon.report import check_folder_is_free, check_language, learning_curves, rate_finder, write_card
 from greffon.tracking import Wish, open_tracker, ready_to_track
@@ -192,6 +193,8 @@ def train(
     if resume and (folder is None or not (folder / PLAN_FILE).is_file()):
         raise OptionError(f"--resume: there is no interrupted fine-tuning in {folder}", hint="Start without --resume.")
     network = load_any_backbone(backbone, weights=weights, size=size, progress=listener)
+    if slim and (weights is not None or is_model_folder(backbone)):
+        _check_found_again(network, f"--weights {weights}" if weights is not None else f"--backbone {backbone}")
     if unfreeze != "auto":
         network.position(unfreeze)  # a stage that is not there is told before the images are looked at
     given = without_excluded(read_dataset(data), exclude)
@@ -261,6 +264,19 @@ def train(
         search=outcome.search,
         findings=findings,
     )
+
+
+def _check_found_again(network: Backbone, given: str) -> None:
+    """Whether the catalogue leads to these weights by the network's name, which is all that a slim model keeps of them."""
+    try:
+        known = load_backbone(network.plan.entry.name).fingerprint == network.fingerprint
+    except GreffonError:
+        known = False
+    if not known:
+        raise OptionError(
+            f"train: --slim leaves the backbone's weights out, and nothing would lead to those of {given} again",
+            hint="Leave --slim away; or give weights a name of their own first: greffon weights import FILE --name NAME.",
+        )
 
 
 def _save(

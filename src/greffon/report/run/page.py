@@ -76,6 +76,7 @@ def run_report(
     model, training = report.model, Told(report.model.training)
     shown = show_images(report, says, progress=progress)
     wrong, mistakes = mistakes_of(report, most)
+    suspects = tuple(suspects_of(report.findings, most, says))
     style, script = map(asset, _ASSETS)
     assets = [asset("base.css"), style, *((*map(asset, MAP_ASSETS), script) if shown else ())]
     values = {
@@ -98,7 +99,8 @@ def run_report(
         **_results(report, shown, says),
         **_learned(report, training, says),
         "findings": tuple(faults_of(report.findings, says)),
-        "suspects": tuple(suspects_of(report.findings, most, says)),
+        "suspects": suspects,
+        "more_suspects": sum(one.kind == "label-error" for one in report.findings) - len(suspects),
         "data_rows": tuple(_data_rows(report, says)),
         "unreadable": [(printable(str(file)), reason_unreadable(file, reason, says)) for file, reason in report.unreadable],
         "conflicting": [says.words.listed.join(printable(str(one)) for one in paths) for paths in report.looked.conflicting],
@@ -196,6 +198,8 @@ def _learned(report: RunReport, training: Told, says: Speaker) -> dict[str, Any]
     return {
         "history": history,
         "losses": loss_chart(history, kept, says) if len(history) > 1 else None,
+        "trained": any(row.loss is not None for row in history),
+        "validated": any(row.log_loss is not None for row in history),
         "accuracies": accuracy_chart(history, kept, says) if len(history) > 1 else None,
         "trials": trials_of(report.model, 8, says) if report.model.cut == "none" else (),
         "points": points,
