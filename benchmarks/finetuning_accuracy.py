@@ -25,13 +25,12 @@ from greffon.activations import Engine, Store, Tap, chosen_engine, compute
 from greffon.backbones import Backbone, load_backbone
 from greffon.datasets import Scan, folds, read_dataset, scan
 from greffon.errors import GreffonError
-from greffon.heads import Representation
 from greffon.images import views
 from greffon.jobs.train import FineTuning
 from greffon.metrics import paired_difference, wilson_interval
 from greffon.progress import Silent
 from greffon.training import Recipe
-from greffon.transfer.inductive import Layout, fit_probe, frozen_part, run_tuning, with_val
+from greffon.transfer.inductive import TRAINED, Layout, fit_probe, frozen_part, run_tuning, with_val
 from record import record
 
 __all__ = ["STRATEGIES", "Study", "compared", "cross_validated"]
@@ -78,6 +77,7 @@ class Study:
             self.unfreeze,
             f"{wishes.views} {wishes.policy} {wishes.keep}",
             str(wishes.settled(self.labels, "auto", 0)),
+            str(TRAINED),
         )
         return " | ".join(parts)
 
@@ -109,8 +109,7 @@ class Study:
             store=self.store, progress=Silent(),
         )  # fmt: skip
         recipe = self.wishes.settled(dataset.labels[dataset.where("train")], "auto", seed)
-        whole = Representation("last", "mean", "standard")
-        run = run_tuning(self.network, layout, frozen, dataset, recipe, whole, progress=Silent())
+        run = run_tuning(self.network, layout, frozen, dataset, recipe, TRAINED, progress=Silent())
         if not np.array_equal(run.test, test):
             raise ValueError("an image of the fold could not be read")
         return run.probabilities

@@ -111,7 +111,7 @@ def train(
         One of ``heads.HEADS``; of fine-tuning always ``"logistic"``.
     pool, stages, norm
         Of the representation; what is ``"auto"`` is chosen by cross-validation on the training images, and in fine-tuning
-        it is the mean of the last stage, standardised.
+        it is ``transfer.inductive.TRAINED``: the mean of the last stage, at length 1.
     class_weights
         ``"balanced"``, ``"none"``, or ``"auto"``: balanced where the largest class has twice the images of the smallest.
     fractions

@@ -23,6 +23,7 @@ from greffon.jobs.train.wishes import FineTuning
 from greffon.model import Model, feature_widths, write_json
 from greffon.training import Recipe, as_tensor, chosen_training
 from greffon.transfer.inductive import (
+    TRAINED,
     Layout,
     Start,
     adopt,
@@ -177,9 +178,9 @@ def tune(
 
 def _representation(pool: str, stages: str, norm: str) -> Representation:
     representation = Representation(
-        "last" if stages == "auto" else stages,  # type: ignore[arg-type]  # it checks its values itself
-        "mean" if pool == "auto" else pool,  # type: ignore[arg-type]  # as above
-        "standard" if norm == "auto" else norm,  # type: ignore[arg-type]  # as above
+        TRAINED.stages if stages == "auto" else stages,  # type: ignore[arg-type]  # it checks its values itself
+        TRAINED.pool if pool == "auto" else pool,  # type: ignore[arg-type]  # as above
+        TRAINED.norm if norm == "auto" else norm,  # type: ignore[arg-type]  # as above
     )
     check_trainable(representation)
     return representation

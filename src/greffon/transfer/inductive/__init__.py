@@ -35,11 +35,12 @@ from greffon.transfer.inductive.running import (
 )
 from greffon.transfer.inductive.searching import Ground, Search, SearchTrial, load_optuna, search
 from greffon.transfer.inductive.space import SearchSpace, Suggestions, adopt, values_of
-from greffon.transfer.inductive.starting import Start, check_trainable, grown_on, prepare
+from greffon.transfer.inductive.starting import TRAINED, Start, check_trainable, grown_on, prepare
 
 __all__ = [
     "ALL_STAGES",
     "CANDIDATES",
+    "TRAINED",
     "BackboneFigures",
     "Contender",
     "Cost",

@@ -14,7 +14,11 @@ from greffon.heads import Head, Normaliser, Representation, fit_head
 from greffon.model.upper import feature_widths, upper_pooled
 from greffon.training import Grown, Recipe, Samples, Source
 
-__all__ = ["Start", "check_trainable", "grown_on", "prepare"]
+__all__ = ["TRAINED", "Start", "check_trainable", "grown_on", "prepare"]
+
+#: What the head of a fine-tuning is given, unless the user has chosen. Of seven folds of flowers, litter, photos and paintings,
+#: vectors of length 1 named 0.5 points more rightly than standardised ones, and with a lower log-loss from the first epoch on.
+TRAINED = Representation("last", "mean", "l2")
 
 
 @final
