@@ -62,14 +62,16 @@ class Traffic:
 
 
 def traffic(
-    port: int, photos: Sequence[bytes], clients: int, seconds: float, *, form: bool = False, most: int = 0, pause: float = 0.0
+    port: int, photos: Sequence[bytes], clients: int, seconds: float, *, form: bool = False, most: int = 0, every: float = 0.0
 ) -> Traffic:
-    """So many clients, each on one connection, ask as fast as they are answered."""
+    """So many clients, each on one connection, ask as fast as they are answered; or once in ``every`` seconds, one after the other."""
     found, lock, end = Traffic(), threading.Lock(), time.monotonic() + seconds
 
     def client(number: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
         turn = number
+        slot = time.monotonic() + every * number / clients
+        time.sleep(slot - time.monotonic() if every else 0)
         while time.monotonic() < end and not (most and sum(found.statuses.values()) >= most):
             body, kind = photos[turn % len(photos)], "image/jpeg"
             if form:
@@ -91,8 +93,8 @@ def traffic(
                     found.seconds.append(time.monotonic() - began)
             if status == ConnectionRefusedError.__name__:
                 break  # the server has gone
-            if pause and status != "200":
-                time.sleep(pause)
+            slot = max(slot + every, time.monotonic()) if every else 0.0
+            time.sleep(max(0.0, min(slot, end) - time.monotonic()) if every else 0)
         connection.close()
 
     began = time.monotonic()
@@ -217,14 +219,15 @@ def batch_sizes(port: int) -> float:
 
 
 def overload(export: Path, photos: Sequence[bytes], seconds: float, deadline: float) -> dict[str, Any]:
-    """As many clients as keep four times too many requests open; who is refused asks again after a tenth of a second."""
+    """Four times as many requests as it carries, each by another client that asks once in a deadline, answered or refused."""
     with greffon(export, "--deadline", deadline) as (port, _, _):
         alone = traffic(port, photos, 8, seconds / 2)
         rate = len(alone.seconds) / alone.wall
         clients = min(400, max(16, round(4 * rate * deadline)))
-        found = traffic(port, photos, clients, seconds, pause=0.1)
+        found = traffic(port, photos, clients, seconds, every=clients / (4 * rate))
     late = sum(one > deadline for one in found.seconds)
-    return {"deadline_s": deadline, "clients": clients, "carried_per_second": round(rate, 2), **found.figures(), "answered_late": late}
+    return {"deadline_s": deadline, "clients": clients, "carried_per_second": round(rate, 2),
+            "offered_per_second": round(sum(found.statuses.values()) / found.wall, 2), **found.figures(), "answered_late": late}
 
 
 def stopped(export: Path, photos: Sequence[bytes], seconds: float) -> dict[str, Any]:
