@@ -71,7 +71,7 @@ def traffic(
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
         turn = number
         slot = time.monotonic() + every * number / clients
-        time.sleep(slot - time.monotonic() if every else 0)
+        time.sleep(max(0.0, slot - time.monotonic()) if every else 0)
         while time.monotonic() < end and not (most and sum(found.statuses.values()) >= most):
             body, kind = photos[turn % len(photos)], "image/jpeg"
             if form:
