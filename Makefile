@@ -69,7 +69,7 @@ $(READY): pyproject.toml constraints.txt
 		$(PYTHON) -m venv .venv; \
 	fi
 	@echo "greffon: installing into .venv (once; some minutes and 6 GB, most of it torch)"
-	@$(BIN)/python -m pip install --no-compile -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
 	@touch $@
 
 # --- benchmarks: they need photos (DATA) and a quiet machine; each writes benchmarks/results/*.json ----------------
