@@ -66,6 +66,7 @@ class Load:
                 body = answer.read()
             except (OSError, http.client.HTTPException) as error:
                 self.count(f"lost: {type(error).__name__}")
+                connection.close()
                 return
             self.count(answer.status)
             with self._lock:
@@ -93,9 +94,13 @@ def test_kill_under_load_loses_no_request(tmp_path: Path) -> None:
         assert problem.status == 503
         assert problem.headers["connection"] == "close"
         assert server.process.wait(20) == 0
+    # Between the server's last look into the kernel's queue and the end of the socket lie microseconds, in which the kernel may let in a
+    # client of whom the server never hears, and resets it: seen once in some hundred runs. What the server had is answered, see below.
+    reset = load.answers.pop("lost: ConnectionResetError", 0)
+    assert reset <= 1
     assert set(load.answers) == {200, "refused"}, load.answers
     assert load.answers[200] > 20
-    assert load.answers["refused"] == 8
+    assert load.answers["refused"] + reset == 8
     assert not [line for line in server.logged() if line["level"] == "error"]
     answered = [line for line in server.logged() if line.get("path") == "/v1/predict" and line["status"] == 200]
     assert len(answered) == load.answers[200]
