@@ -89,7 +89,7 @@ def plain_figures(photos: Photos, seeds: int) -> dict[str, Any]:
     kinds = {"raw": x, "l2": unit_rows(x), "sqrt-l2": unit_rows(np.sign(x) * np.sqrt(np.abs(x)))}
     told = {}
     for name, rows in kinds.items():
-        fits = [KMeans(k, n_init=10, random_state=seed).fit(rows) for seed in range(seeds)]  # type: ignore[arg-type]  # as stubs go
+        fits = [KMeans(k, n_init=10, random_state=seed).fit(rows) for seed in range(seeds)]  # type: ignore[arg-type]  # the stubs take n_init for a str alone
         scores = [score_of(photos.labels, np.asarray(one.labels_, np.int64)) for one in fits]
         figures = {kind: _told([100 * getattr(one, kind) for one in scores]) for kind in ("accuracy", "nmi", "ari")}
         told[f"k-means by hand, {name}"] = figures

@@ -363,7 +363,8 @@ def run(notebook: Any, data: str = "", seconds: int = 600) -> Any:
 def pairs(wanted: Any, there: Any) -> Iterator[tuple[str, str]]:
     """The sources of the cells of two notebooks side by side; what one lacks is empty."""
     for i in range(max(len(wanted.cells), len(there.cells))):
-        yield tuple("".join(book.cells[i].source) if i < len(book.cells) else "" for book in (wanted, there))  # type: ignore[misc]  # a tuple of two, one of each book
+        mine, theirs = ("".join(book.cells[i].source) if i < len(book.cells) else "" for book in (wanted, there))
+        yield mine, theirs
 
 
 def main() -> None:

@@ -376,13 +376,15 @@ def _timm_preprocess(
     middle out, which the record cannot say: here they see the whole of it.
     """
     _, height, width = input_size
-    ways = {"nearest": "nearest", "bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "lanczos"}
+    ways: dict[str, Literal["nearest", "bilinear", "bicubic", "lanczos"]] = {
+        "nearest": "nearest", "bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "lanczos",
+    }  # fmt: skip
     return Preprocess(
         height=height,
         width=width,
         resize="squash" if crop_mode == "squash" else "shortest",
         resize_to=max(math.floor(max(height, width) / crop_pct), height, width),
-        interpolation=ways.get(interpolation, "bilinear"),  # type: ignore[arg-type]  # one of the four, by the table
+        interpolation=ways.get(interpolation, "bilinear"),
         antialias=True,
         channels="rgb",
         mean=(mean[0], mean[1], mean[2]),

@@ -43,7 +43,7 @@ def read_safetensors(path: Path, *, leave_out: Collection[str] = ()) -> tuple[di
 
     try:
         with safe_open(path, framework="pt") as file:
-            names = [name for name in file.keys() if name not in leave_out]  # noqa: SIM118  # not a dict
+            names = [name for name in file.keys() if name not in leave_out]  # noqa: SIM118  # no dict: it has keys() and cannot be iterated
             # Copies: the library's tensors are views of the mapped file, and change when somebody writes into that.
             return {name: file.get_tensor(name).clone() for name in names}, dict(file.metadata() or {})
     except Exception as error:  # safetensors' own error class is not a stable import
