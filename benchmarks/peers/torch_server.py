@@ -51,7 +51,7 @@ def app_of(path: str) -> FastAPI:
 
     # A plain function: FastAPI runs it in a thread of its own, as its documentation says for work that blocks.
     @app.post("/v1/predict")
-    def predict(image: UploadFile = File()) -> dict[str, list[float]]:  # noqa: B008  # FastAPI reads the default, and makes a new one of it for each request
+    def predict(image: UploadFile = File()) -> dict[str, list[float]]:  # noqa: B008  # FastAPI reads it, and calls nothing
         picture = Image.open(io.BytesIO(image.file.read())).convert("RGB")
         with torch.inference_mode():
             return {"probabilities": network(transform(picture)[None])[0].tolist()}
