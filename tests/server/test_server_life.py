@@ -95,7 +95,8 @@ def test_kill_under_load_loses_no_request(tmp_path: Path) -> None:
         assert problem.headers["connection"] == "close"
         assert server.process.wait(20) == 0
     # Between the server's last look into the kernel's queue and the end of the socket lie microseconds, in which the kernel may let in a
-    # client of whom the server never hears, and resets it. That is the likely reason of the one reset that was seen. What the server had is answered, see below.
+    # client of whom the server never hears, and resets it. That is the likely reason of the one reset that was seen.
+    # What the server had is answered, see below.
     reset = load.answers.pop("lost: ConnectionResetError", 0)
     assert reset <= 1
     assert set(load.answers) == {200, "refused"}, load.answers
