@@ -5,7 +5,7 @@
 The same photos, VGG16's tensors, cut (block5), epochs and batches; each contestant is a process of its own, turn by turn.
 greffon begins with an empty cache: the look at the photos, the choice of the engine, its calibration and the pass over all
 views are in its time. ``torch`` is the plain loop (``peers/torch_adapt.py``), ``torch_channels_last`` the same in the layout
-that is fast here, and ``skada`` the modules of ``skada.deep``, which hold decoded photos in memory and do not vary them
+that is fast here, ``torch_bfloat16`` that under autocast, and ``skada`` the modules of ``skada.deep``, which hold decoded photos in memory and do not vary them
 (``peers/skada_adapt.py``). ``--peers torch`` runs that one alone.
 """
 
@@ -38,6 +38,7 @@ SKADA = HERE / ".venv-skada/bin/python"
 PEERS: Mapping[str, tuple[Path, str, Sequence[str]]] = {
     "torch": (Path(sys.executable), "peers/torch_adapt.py", ()),
     "torch_channels_last": (Path(sys.executable), "peers/torch_adapt.py", ("--layout", "channels_last")),
+    "torch_bfloat16": (Path(sys.executable), "peers/torch_adapt.py", ("--layout", "channels_last", "--precision", "bfloat16")),
     "skada": (SKADA, "peers/skada_adapt.py", ()),
 }
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +18,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from clusters import free_address, head
 from shards import files_of, write_backbone, write_folder, write_shard
 
 from drawn import encode, photo
@@ -55,33 +54,9 @@ def cluster() -> Iterator[Cluster]:
         if "ray" not in sys.modules:  # Ray reads it when it is imported: if a test before has done so, all stays as it is
             patch.setenv("RAY_AUTH_MODE", "token")
             patch.setenv("RAY_AUTH_TOKEN", "0" * 64)
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            address = f"127.0.0.1:{server.getsockname()[1]}"
+        address = free_address()
         with head(address), connected(address, seconds=60) as found:
             yield found
-
-
-@contextlib.contextmanager
-def head(address: str, processors: int = 2) -> Iterator[None]:
-    """A head that listens at this address of this machine's. Its workers find this checkout."""
-    words = ["start", "--head", "--block", f"--port={address.partition(':')[2]}", f"--num-cpus={processors}", "--include-dashboard=false",
-             "--disable-usage-stats", "--object-store-memory=200000000"]  # fmt: skip
-    paths = [str(Path(cluster_module.__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    run = subprocess.Popen([sys.executable, "-c", "from ray.scripts.scripts import main; main()", *words], env=environment,
-                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
-    try:
-        end = time.monotonic() + 120
-        while True:
-            assert run.poll() is None and time.monotonic() < end, "ray start has not come up"
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(address.partition(":")[2])), 1):
-                break
-            time.sleep(0.2)
-        yield
-    finally:  # asked to go, it takes half a minute
-        for one in (*psutil.Process(run.pid).children(recursive=True), run):
-            one.kill()
-        run.wait(60)
 
 
 @pytest.fixture(scope="module")

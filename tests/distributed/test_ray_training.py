@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from clusters import free_address, head, machine
 from safetensors.torch import load_file
 from shards import write_backbone
 
@@ -43,13 +44,22 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def begin(place: Path, out: Path, *more: object) -> subprocess.Popen[str]:
+def begin(place: Path, out: Path, *more: object, first: str = "") -> subprocess.Popen[str]:
+    """``greffon train``, in a process that does something else before it."""
     words = ["train", str(place / "photos"), "--out", str(out), "--backbone", str(place / "net"), *WORDS, *map(str, more)]
     settings = {**os.environ, "GREFFON_CACHE": str(place / "cache"), "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
     settings.pop("RAY_ADDRESS", None)
     settings["RAY_worker_niceness"] = "0"  # else busy machines leave its workers nothing
-    program = [sys.executable, "-m", "greffon", *words]
+    program = [sys.executable, "-c", f"{first}\nfrom greffon.cli import main\nmain()", *words]
     return subprocess.Popen(program, env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_a_checkpoint(out: Path, run: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + 300
+    while not (out / "checkpoint.safetensors").exists():
+        assert run.poll() is None, run.communicate()[1]
+        assert time.monotonic() < end, "no checkpoint"
+        time.sleep(0.05)
 
 
 def ended(run: subprocess.Popen[str]) -> str:
@@ -84,12 +94,54 @@ def test_a_killed_worker_costs_time_alone(place: Path, tmp_path: Path) -> None:
     # Beside as many workers: over thirty epochs the last bits of another order of sums grow, and may choose another epoch.
     ended(begin(place, tmp_path / "here", "--epochs", 30, "--ray", "local", "--ray-workers", 2))
     run = begin(place, tmp_path / "there", "--epochs", 30, "--ray", "local", "--ray-workers", 2)
-    end = time.monotonic() + 300
-    while not (tmp_path / "there" / "checkpoint.safetensors").exists():
-        assert run.poll() is None and time.monotonic() < end, "no checkpoint"
-        time.sleep(0.05)
-    workers = [one for one in psutil.Process(run.pid).children(recursive=True) if "TrainingWorker" in " ".join(one.cmdline())]
+    wait_for_a_checkpoint(tmp_path / "there", run)
+    workers = [one for one in psutil.Process(run.pid).children(recursive=True) if "RayTrainWorker" in " ".join(one.cmdline())]
     assert workers, [one.cmdline() for one in psutil.Process(run.pid).children(recursive=True)]
     workers[-1].send_signal(signal.SIGKILL)
     assert "a worker was lost" in ended(run)
     assert_alike(tmp_path / "there", tmp_path / "here")
+
+
+def test_a_killed_driver_goes_on_with_resume(place: Path, tmp_path: Path) -> None:
+    ended(begin(place, tmp_path / "here", "--epochs", 30, "--ray", "local", "--ray-workers", 2))
+    run = begin(place, tmp_path / "there", "--epochs", 30, "--ray", "local", "--ray-workers", 2)
+    wait_for_a_checkpoint(tmp_path / "there", run)
+    for one in (*psutil.Process(run.pid).children(recursive=True), run):
+        one.kill()
+    run.communicate(timeout=60)
+    ended(begin(place, tmp_path / "there", "--epochs", 30, "--ray", "local", "--ray-workers", 2, "--resume"))
+    assert_alike(tmp_path / "there", tmp_path / "here")
+
+
+def test_a_machine_that_comes_helps(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    address = free_address()
+    with head(address, 1):
+        run = begin(place, tmp_path / "out", "--epochs", 150, "--patience", 150, "--ray", address, "--ray-workers", 2,
+                    first="from greffon.distributed import fitting; fitting._LOOK_FOR_MACHINES = 2.0")  # fmt: skip
+        wait_for_a_checkpoint(tmp_path / "out", run)
+        with machine(address):
+            said = ended(run)
+    assert "training on 1 worker of the cluster" in said
+    assert "on 2 workers of the cluster" in said
+
+
+def test_what_a_worker_refuses_is_told_at_once(place: Path, tmp_path: Path) -> None:
+    run = begin(place, tmp_path / "out", "--epochs", 3, "--ray", "local", "--ray-workers", 2,
+                first="from greffon.distributed import fitting; fitting.software = lambda: 'greffon of old'")  # fmt: skip
+    _, said = run.communicate(timeout=300)
+    assert run.returncode == 2, said
+    assert "the run was started by greffon of old" in said and "Install the same greffon" in said
+    assert "Traceback" not in said and "a worker was lost" not in said
+    assert not (tmp_path / "out" / ".ray-train").exists()
+
+
+def test_a_fault_that_comes_again_is_given_up_with_its_reason(place: Path, tmp_path: Path) -> None:
+    run = begin(place, tmp_path / "out", "--epochs", 3, "--ray", "local", "--ray-workers", 2,
+                first="from greffon.distributed import fitting\nfitting._LOSSES = 1\n"
+                      "def broken(given): raise ValueError('no such thing')\nfitting.train_together = broken")  # fmt: skip
+    _, said = run.communicate(timeout=300)
+    assert run.returncode == 2, said
+    assert "training on the cluster was given up (worker 1: ValueError: no such thing)" in said
+    assert "--resume" in said and "Traceback" not in said

@@ -30,6 +30,9 @@ _QUIET = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TQDM": "0",
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_TRAIN_METRICS_ENABLED": "0",  # for Prometheus
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a worker stays where it is
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # else its processes talk on the terminal; what they say of faults comes as errors
 }
 _HOW = "ADDRESS is HOST:PORT of a cluster's head (6379 is Ray's usual port), auto, or local."
@@ -100,7 +103,7 @@ def import_ray() -> Any:
         raise OptionError(f"--ray: Ray cannot be imported ({error})", hint='Install it: pip install "greffon[ray]"') from error
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    for name in ("ray", "ray.data"):
+    for name in ("ray", "ray.data", "ray.train"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     # What Ray's daemons tell of workers that died goes to standard output, whatever is set: among our lines of JSON.
     inside = sys.modules.get("ray._private.worker")
@@ -188,6 +191,10 @@ def _keep_to_ourselves() -> None:
     if "ray" in sys.modules:
         return
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    # Ray Train asks a dashboard each second. There is none; it would look for that of whatever cluster was here last.
+    os.environ.setdefault("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:9")
+    if loopback := [name for _, name in socket.if_nameindex() if name.startswith("lo")]:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback[0])  # where workers that train together listen to each other
     if "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))

@@ -1,7 +1,8 @@
-"""``RayLauncher``: fine-tuning above the cut by workers on a cluster, which see the same disk.
+"""``RayLauncher``: fine-tuning above the cut as a Ray Train job, by workers that see the same disk.
 
-Ray places one actor a worker and tells when one of them is lost. Then all begin again, with as many as the cluster has room for, and go on
-from the checkpoint. They run greffon's one loop; the batch is that of the recipe whatever their number is.
+Ray Train places the workers, joins them into one process group, notices that one is lost or that machines have come or gone, and begins
+again with as many as there is room for; all then go on from the checkpoint. They run greffon's one loop: the batch is that of the recipe,
+whatever their number is.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
+import shutil
 import threading
-from collections.abc import Iterator
-from datetime import timedelta
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any, final
 
@@ -22,13 +24,18 @@ from greffon.errors import GreffonError, OptionError
 from greffon.progress import Progress, Silent
 from greffon.training import EpochListener, EpochRow, Ranks, Trained, load_checkpoint, peek_progress
 from greffon.transfer.inductive import TrainingOrder
+from greffon.whole import whole_file
 
-__all__ = ["RayLauncher", "TrainingWorker"]
+__all__ = ["RayLauncher", "train_together"]
 
-#: How often all workers begin again before the job is given up; an epoch that was finished in between counts anew.
-_RESTARTS = 3
-#: How long workers wait for each other to begin. One that dies is noticed at once.
-_PATIENCE = timedelta(minutes=30)
+#: How often workers may be lost before the job is given up. Machines that their owner takes back with notice are not counted.
+_LOSSES = 10
+#: Seconds that workers wait for each other's messages. One that dies is noticed at once.
+_PATIENCE = 1800
+#: Seconds between two looks of Ray Train's at machines that have come, when it has fewer workers than were asked for.
+_LOOK_FOR_MACHINES = 60.0
+#: Ray Train's folder beside the checkpoint, for as long as the job runs; and what workers write there.
+_FOLDER, _START, _FAULT = ".ray-train", "start-", "fault-"
 
 
 @final
@@ -57,10 +64,19 @@ class RayLauncher:
         Ranks(0, most).check(order.recipe, len(order.train))
         message, checkpoint = order.to_bytes(), order.checkpoint.absolute()
         look_around(self.cluster, [os.fspath(checkpoint.parent)])
+        folder = checkpoint.parent / _FOLDER
         if not order.resume:
             checkpoint.unlink(missing_ok=True)
-        with _watched(checkpoint, order, progress, listener):
-            _fit(message, checkpoint, most, threads, gpu, progress)
+        shutil.rmtree(folder, ignore_errors=True)  # of a driver that was killed
+        progress.begin("Training", order.recipe.epochs)
+        try:
+            _run(_trainer(message, folder, most, threads, gpu), _Watch(checkpoint, folder, progress, listener))
+        finally:
+            progress.end()
+            fault = _fault(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+        if fault is not None:
+            raise fault
         known = load_checkpoint(checkpoint, order.configuration)
         if known is None:
             raise GreffonError(f"--ray: the workers have ended, and there is no checkpoint in {checkpoint.parent}",
@@ -71,127 +87,130 @@ class RayLauncher:
         return Trained(known.part("best"), history, int(known.progress["best_epoch"]), str(known.progress["stopped"]))
 
 
-def _fit(message: bytes, checkpoint: Path, most: int, threads: int, gpu: bool, progress: Progress) -> None:
-    """Have the order run to its end. Raises GreffonError, of the kind that a worker raised."""
+def _trainer(message: bytes, folder: Path, most: int, threads: int, gpu: bool) -> Any:
+    """Ray Train's job: from one worker to ``most``, as there is room."""
     ray = import_ray()
-    sent, left, before = ray.put(message), _RESTARTS, -1
-    while True:
-        count = min(most, _room(ray, threads, gpu))
-        progress.say(f"training on {count} {'worker' if count == 1 else 'workers'} of the cluster")
-        if _once(ray, sent, count, threads, gpu):
-            return
-        known = peek_progress(checkpoint)
-        epochs = -1 if known is None else len(known["history"])
-        left, before = (_RESTARTS if epochs > before else left - 1), epochs
-        if left < 0:
-            raise GreffonError(f"--ray: workers were lost {_RESTARTS + 1} times in one epoch; training was given up",
-                               hint="The last checkpoint is there: run the command again with --resume.")  # fmt: skip
-        progress.warn("--ray: a worker was lost; all begin again from the last checkpoint")
+    from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    return TorchTrainer(
+        train_together,
+        train_loop_config={"order": ray.put(message), "sources": software(), "folder": os.fspath(folder), "threads": threads},
+        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if gpu else "gloo", timeout_s=_PATIENCE),
+        scaling_config=ScalingConfig(
+            num_workers=(1, most) if most > 1 else 1, use_gpu=gpu, elastic_resize_monitor_interval_s=_LOOK_FOR_MACHINES,
+            resources_per_worker={"CPU": threads, **({"GPU": 1} if gpu else {})},
+        ),
+        run_config=RunConfig(
+            name=folder.name, storage_path=os.fspath(folder.parent), failure_config=FailureConfig(max_failures=_LOSSES),
+            logging_config=LoggingConfig("CRITICAL"),
+        ),
+    )  # fmt: skip
 
 
-def _room(ray: Any, threads: int, gpu: bool) -> int:
-    """How many workers the cluster has room for, of those machines that are there now: at the least one."""
-    there = ray.cluster_resources()
-    return max(1, int(there.get("GPU", 0) if gpu else there.get("CPU", 0) // threads))
+def train_together(given: Mapping[str, Any]) -> None:
+    """What each of Ray Train's workers does: go on from the checkpoint, if there is one, until the order is done.
 
-
-def _once(ray: Any, sent: Any, count: int, threads: int, gpu: bool) -> bool:
-    """Run the order on so many workers; False where one of them was lost."""
-    make = ray.remote(num_cpus=threads, num_gpus=1 if gpu else 0, max_restarts=0)(TrainingWorker)
-    crew = [make.remote(rank, count, threads) for rank in range(count)]
-    try:
-        place = ray.get(crew[0].place.remote())
-        waiting, lost, faults = [one.train.remote(sent, software(), place) for one in crew], False, []
-        while waiting:
-            done, waiting = ray.wait(waiting, num_returns=1)
-            try:
-                faults += [fault for fault in ray.get(done) if fault]
-            except ray.exceptions.RayActorError:
-                lost = True
-        ours = [fault for fault in map(json.loads, faults) if fault[0] != GreffonError.__name__]
-        if ours:
-            raise raised(ours[0])
-        return not lost and not faults
-    except ray.exceptions.RayActorError:
-        return False
-    except ray.exceptions.RayError as error:
-        raise GreffonError(f"--ray: training on the cluster was given up ({str(error).strip().splitlines()[-1][:300]})",
-                           hint="The last checkpoint is there: run the command again with --resume.") from error  # fmt: skip
-    finally:
-        for one in crew:
-            ray.kill(one)
-
-
-@final
-class TrainingWorker:
-    """On the cluster: one of the processes that train together.
+    An error that another try would meet again is written down for the driver, and not raised: Ray Train would begin again.
 
     Parameters
     ----------
-    rank, count
-        Which of how many.
-    threads
-        That it may use.
+    given
+        ``order``, a reference to the bytes of a ``TrainingOrder``; ``sources``, of the driver's greffon; ``folder``, which all
+        machines see; ``threads``, that one worker may use.
     """
+    import torch
 
-    def __init__(self, rank: int, count: int, threads: int) -> None:
-        self._rank, self._count, self._threads = rank, count, threads
-
-    def place(self) -> tuple[str, int]:
-        """Where the others find the first of them: its machine's address, and a port that is free."""
-        address = str(import_ray().util.get_node_ip_address())
-        with socket.create_server((address, 0)) as server:
-            return address, int(server.getsockname()[1])
-
-    def train(self, message: bytes, sources: str, place: tuple[str, int]) -> str:
-        """Go on from the checkpoint, if there is one. "", or the error as JSON: Ray would tell it as a text."""
-        import torch
-        import torch.distributed
-
-        try:
-            if sources != software():
-                raise OptionError(f"--ray: a worker has {software()}, and the run was started by {sources}",
-                                  hint="Install the same greffon on every machine of the cluster.")  # fmt: skip
-            torch.set_num_threads(self._threads)
-            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-            try:
-                torch.distributed.init_process_group(backend, init_method=f"tcp://{place[0]}:{place[1]}", rank=self._rank,
-                                                     world_size=self._count, timeout=_PATIENCE)  # fmt: skip
-            except (RuntimeError, ValueError) as error:
-                raise GreffonError(f"--ray: the workers do not come together ({str(error)[:200]})") from error
-            TrainingOrder.from_bytes(message).run(progress=Silent(), ranks=Ranks.joined(), resume=True)
-        except GreffonError as error:
-            return json.dumps([type(error).__name__, error.what, error.hint])
-        finally:
-            if torch.distributed.is_initialized():
-                with contextlib.suppress(RuntimeError):
-                    torch.distributed.destroy_process_group()
-        return ""
-
-
-@contextlib.contextmanager
-def _watched(checkpoint: Path, order: TrainingOrder, progress: Progress, listener: EpochListener | None) -> Iterator[None]:
-    """Tells of the epochs while the workers train, by the checkpoint that they leave after each."""
-    over = threading.Event()
-    progress.begin("Training", order.recipe.epochs)
-    seen = 0
-
-    def look() -> None:
-        nonlocal seen
-        while not over.wait(1.0):
-            known = peek_progress(checkpoint)
-            rows = [] if known is None else known["history"]
-            if len(rows) - 1 > seen:
-                progress.advance(len(rows) - 1 - seen)
-                seen = len(rows) - 1
-                if listener is not None:
-                    listener.follow([EpochRow.from_dict(row) for row in rows])
-
-    watcher = threading.Thread(target=look, name="greffon-watch", daemon=True)
-    watcher.start()
+    folder, ranks = Path(given["folder"]), Ranks.joined()
+    if _fault(folder) is not None:
+        return
     try:
-        yield
-    finally:
-        over.set()
-        watcher.join()
-        progress.end()
+        if given["sources"] != software():
+            raise OptionError(f"--ray: a worker has {software()}, and the run was started by {given['sources']}",
+                              hint="Install the same greffon on every machine of the cluster.")  # fmt: skip
+        torch.set_num_threads(given["threads"])
+        if ranks.rank == 0:
+            _write(folder, _START, ranks.count)
+        TrainingOrder.from_bytes(import_ray().get(given["order"])).run(progress=Silent(), ranks=ranks, resume=True)
+    except GreffonError as error:
+        if type(error) is GreffonError:  # the processes have lost each other
+            raise
+        _write(folder, _FAULT, [type(error).__name__, error.what, error.hint])
+
+
+def _write(folder: Path, kind: str, value: Any) -> None:
+    """One more file of this kind, whole as soon as it has its name."""
+    with whole_file(folder / f"{kind}{time.time_ns()}-{os.getpid()}.json") as part:
+        part.write_text(json.dumps(value), "utf-8")
+
+
+def _fault(folder: Path) -> GreffonError | None:
+    """What a worker has met that another try would meet again."""
+    for file in sorted(folder.glob(f"{_FAULT}*.json")):
+        return raised(json.loads(file.read_text("utf-8")))
+    return None
+
+
+def _run(trainer: Any, look: Callable[[], None]) -> None:
+    """Have the job run to its end, looking at it each second. Raises GreffonError where it was given up.
+
+    It runs in a thread, for in the main one Ray Train takes Ctrl-C for itself.
+    """
+    from ray.train import TrainingFailedError
+
+    over: Future[None] = Future()
+
+    def work() -> None:
+        try:
+            trainer.fit()
+            over.set_result(None)
+        except BaseException as error:
+            over.set_exception(error)
+
+    threading.Thread(target=work, name="greffon-ray-train", daemon=True).start()
+    while not wait([over], 1.0).done:
+        look()
+    look()
+    try:
+        over.result()
+    except (TrainingFailedError, import_ray().exceptions.RayError) as error:
+        raise GreffonError(f"--ray: training on the cluster was given up ({_reason(error)})",
+                           hint="The last checkpoint is there: run the command again with --resume.") from error  # fmt: skip
+
+
+def _reason(error: BaseException) -> str:
+    """Of what Ray tells: which worker, and its error, of which the last line says most."""
+    failures = getattr(error, "worker_failures", None) or {}
+    rank, cause = min(failures.items(), default=(-1, error), key=lambda one: one[0])
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()] or ["?"]
+    return (f"worker {rank + 1}: " if rank >= 0 else "") + f"{type(cause).__name__}: {lines[-1][:300]}"
+
+
+@final
+class _Watch:
+    """Tells how the job goes, by the files that its workers leave."""
+
+    def __init__(self, checkpoint: Path, folder: Path, progress: Progress, listener: EpochListener | None) -> None:
+        self._checkpoint, self._folder, self._progress, self._listener = checkpoint, folder, progress, listener
+        self._starts: set[Path] = set()
+        self._seen = 0
+
+    def __call__(self) -> None:
+        for file in sorted(set(self._folder.glob(f"{_START}*.json")) - self._starts):
+            with contextlib.suppress(OSError, ValueError):
+                self._tell(int(json.loads(file.read_text("utf-8"))))
+                self._starts.add(file)
+        known = peek_progress(self._checkpoint)
+        rows = [] if known is None else known["history"]
+        if len(rows) - 1 > self._seen:
+            self._progress.advance(len(rows) - 1 - self._seen)
+            self._seen = len(rows) - 1
+            if self._listener is not None:
+                self._listener.follow([EpochRow.from_dict(row) for row in rows])
+
+    def _tell(self, count: int) -> None:
+        workers = f"{count} {'worker' if count == 1 else 'workers'} of the cluster"
+        if self._starts:
+            self._progress.warn(f"--ray: a worker was lost, or has come: all go on from the last checkpoint, on {workers}")
+        else:
+            self._progress.say(f"training on {workers}")
