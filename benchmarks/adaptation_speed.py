@@ -5,8 +5,8 @@
 The same photos, VGG16's tensors, cut (block5), epochs and batches; each contestant is a process of its own, turn by turn.
 greffon begins with an empty cache: the look at the photos, the choice of the engine, its calibration and the pass over all
 views are in its time. ``torch`` is the plain loop (``peers/torch_adapt.py``), ``torch_channels_last`` the same in the layout
-that is fast here, ``torch_bfloat16`` that under autocast, and ``skada`` the modules of ``skada.deep``, which hold decoded photos in memory and do not vary them
-(``peers/skada_adapt.py``). ``--peers torch`` runs that one alone.
+that is fast here, ``torch_bfloat16`` that under autocast, and ``skada`` the modules of ``skada.deep``, which hold decoded photos
+in memory and do not vary them (``peers/skada_adapt.py``). ``--peers torch`` runs that one alone.
 """
 
 from __future__ import annotations
