@@ -123,6 +123,15 @@ def test_many_classes_stand_in_a_list(tmp_path: Path) -> None:
     assert "among the five most probable" in page
 
 
+def test_an_engine_that_was_not_measured_has_its_reason(tmp_path: Path) -> None:
+    report = report_of(tmp_path / "photos", n=12)
+    candidates = [{"precision": "float32", "rate": 10.5, "fidelity": {"cosine_mean": 1.0}, "verdict": "chosen"},
+                  {"precision": "int8", "rate": None, "fidelity": None, "verdict": "OpenVINO is not installed"}]  # fmt: skip
+    plan = {"plan": {"precision": "float32", "candidates": candidates}}
+    page = page_of(replace(report, model=replace(report.model, training={**report.model.training, **plan})), tmp_path)
+    assert '<th scope="row">int8</th><td>–</td><td>–</td><td lang="en">OpenVINO is not installed</td>' in page
+
+
 def test_a_description_from_elsewhere_that_is_damaged(tmp_path: Path) -> None:
     broken = {"history": [{"epoch": "x"}, 3, {"epoch": 1, "loss": float("nan")}], "trials": 5, "plan": {"candidates": {"a": 1}},
               "search": {"trials": 3, "values": 7, "importances": ["a"], "seconds": None}, "recipe": "x", "command": {"a": 1},

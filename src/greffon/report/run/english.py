@@ -220,6 +220,7 @@ ENGLISH = Words(
     engine="precision",
     engine_rate="images a second",
     engine_cosine="mean cosine to float32",
+    engine_verdict="what was decided",
     head="head",
     heads={
         "logistic": "logistic regression",

@@ -284,6 +284,7 @@ _PLAIN = Words(
     engine="précision",
     engine_rate="images par seconde",
     engine_cosine="cosinus moyen avec float32",
+    engine_verdict="ce qui fut décidé",
     head="tête",
     heads={
         "logistic": "régression logistique",

@@ -19,11 +19,12 @@ __all__ = ["Engine", "Trial", "command_of", "engines_of", "features_in_words", "
 @final
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What the frozen part could have run on, and what was measured of it; "" where nothing was."""
+    """What the frozen part could have run on, and what was measured of it; "" where nothing was. ``verdict`` is in English."""
 
     precision: str
     rate: str
     cosine: str
+    verdict: str
     taken: bool
 
 
@@ -56,6 +57,7 @@ def engines_of(model: Model, speaker: Speaker) -> tuple[Engine, ...]:
                 one.text("precision"),
                 "" if rate is None else speaker.number(rate, 1),
                 "" if cosine is None else speaker.number(cosine, 5),
+                one.text("verdict"),
                 one.text("precision") == plan.text("precision"),
             )
         )

@@ -224,6 +224,7 @@ class Words:
     engine: str
     engine_rate: str
     engine_cosine: str
+    engine_verdict: str
     head: str
     heads: Mapping[str, str]
     head_strength: str
