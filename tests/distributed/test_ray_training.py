@@ -84,10 +84,11 @@ def assert_alike(one: Path, other: Path) -> None:
 
 
 def test_two_workers_make_the_model_of_one_process(place: Path, tmp_path: Path) -> None:
+    there = tmp_path / "là-bas #1, 50%20"
     ended(begin(place, tmp_path / "here", "--epochs", 3))
-    said = ended(begin(place, tmp_path / "there", "--epochs", 3, "--ray", "local", "--ray-workers", 2))
+    said = ended(begin(place, there, "--epochs", 3, "--ray", "local", "--ray-workers", 2))
     assert "training on 2 workers" in said
-    assert_alike(tmp_path / "there", tmp_path / "here")
+    assert_alike(there, tmp_path / "here")
 
 
 def test_a_killed_worker_costs_time_alone(place: Path, tmp_path: Path) -> None:

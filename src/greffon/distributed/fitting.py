@@ -34,6 +34,8 @@ _LOSSES = 10
 _PATIENCE = 1800
 #: Seconds between two looks of Ray Train's at machines that have come, when it has fewer workers than were asked for.
 _LOOK_FOR_MACHINES = 60.0
+#: Seconds until a worker should have begun: on a busy cluster Ray Train waits until there is room for one.
+_SLOW = 90.0
 #: Ray Train's folder beside the checkpoint, for as long as the job runs; and what workers write there.
 _FOLDER, _START, _FAULT = ".ray-train", "start-", "fault-"
 
@@ -194,12 +196,16 @@ class _Watch:
         self._checkpoint, self._folder, self._progress, self._listener = checkpoint, folder, progress, listener
         self._starts: set[Path] = set()
         self._seen = 0
+        self._late = time.monotonic() + _SLOW
 
     def __call__(self) -> None:
         for file in sorted(set(self._folder.glob(f"{_START}*.json")) - self._starts):
             with contextlib.suppress(OSError, ValueError):
                 self._tell(int(json.loads(file.read_text("utf-8"))))
                 self._starts.add(file)
+        if not self._starts and time.monotonic() >= self._late:
+            self._late = float("inf")
+            self._progress.warn(f"--ray: no worker has begun in {_SLOW:.0f} s: has the cluster room (ray status)?")
         known = peek_progress(self._checkpoint)
         rows = [] if known is None else known["history"]
         if len(rows) - 1 > self._seen:
