@@ -129,7 +129,7 @@ def test_an_engine_that_was_not_measured_has_its_reason(tmp_path: Path) -> None:
                   {"precision": "int8", "rate": None, "fidelity": None, "verdict": "OpenVINO is not installed"}]  # fmt: skip
     plan = {"plan": {"precision": "float32", "candidates": candidates}}
     page = page_of(replace(report, model=replace(report.model, training={**report.model.training, **plan})), tmp_path)
-    assert '<th scope="row">int8</th><td>–</td><td>–</td><td lang="en">OpenVINO is not installed</td>' in page
+    assert '<th scope="row">int8</th><td>–</td><td>–</td><td class="left" lang="en">OpenVINO is not installed</td>' in page
 
 
 def test_a_description_from_elsewhere_that_is_damaged(tmp_path: Path) -> None:
