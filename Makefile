@@ -46,7 +46,7 @@ site: $(READY) ## build the documentation in English and French, strictly: build
 pictures: $(READY) ## draw the pictures of the lesson again; minutes
 	@$(BIN)/python docs/make_pictures.py
 
-notebook: $(READY) ## run the notebook of the lesson again, on DATA/vehicles; minutes
+notebook: $(READY) ## run the notebook of the lesson on DATA/vehicles, into build/; minutes
 	@$(BIN)/python docs/make_notebook.py --data $(DATA)/vehicles
 
 clean: ## remove what the other targets made, except .venv

@@ -1,9 +1,10 @@
-"""Write the notebook of the lesson, in English and French, and run it: make notebook.
+"""Write the notebook of the lesson, in English and French, and run it.
 
     python docs/make_notebook.py [--data FOLDER] [--check]
 
 The cells stand below. They are run once, and both notebooks get what came out. ``--data`` names a folder of photos, one
-folder a class; without it scikit-learn's digits are taken. ``--check`` runs nothing: it asks whether the notebooks have these cells.
+folder a class: their pictures are in what comes out, so it lies in ``build/``. Without it scikit-learn's digits are taken,
+and the notebooks of the documentation are written. ``--check`` runs nothing: it asks whether these have these cells.
 """
 
 from __future__ import annotations
@@ -367,6 +368,11 @@ def pairs(wanted: Any, there: Any) -> Iterator[tuple[str, str]]:
         yield mine, theirs
 
 
+def places(data: str) -> dict[str, Path]:
+    """Where the notebooks go, by language: those of somebody's photos not into the project."""
+    return {language: DOCS.parent / "build" / path.relative_to(DOCS) for language, path in NOTEBOOKS.items()} if data else NOTEBOOKS
+
+
 def main() -> None:
     import nbformat
 
@@ -378,14 +384,16 @@ def main() -> None:
     if chosen.check:
         for language, path in NOTEBOOKS.items():
             if any(one != other for one, other in pairs(wanted[language], nbformat.read(path, as_version=4))):
-                sys.exit(f"{path.relative_to(DOCS.parent)} is not up to date: make notebook")
+                sys.exit(f"{path.relative_to(DOCS.parent)} is not up to date: python docs/make_notebook.py")
         return
     run(wanted["en"], chosen.data, seconds=7200)
     for ours, theirs in zip(wanted["en"].cells, wanted["fr"].cells, strict=True):
         if ours.cell_type == "code":
             theirs.outputs, theirs.execution_count = ours.outputs, ours.execution_count
-    for language, path in NOTEBOOKS.items():
+    for language, path in places(chosen.data).items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(wanted[language], path)
+        print(path)
 
 
 if __name__ == "__main__":

@@ -147,6 +147,15 @@ def test_the_notebooks_have_outputs_and_no_path_of_a_machine() -> None:
         assert not re.search(r"/(work|home|root|tmp)/", path.read_text(encoding="utf-8"))
 
 
+def test_pictures_of_somebodys_photos_do_not_come_into_the_project() -> None:
+    make_notebook = pytest.importorskip("make_notebook")
+    assert make_notebook.places("") == make_notebook.NOTEBOOKS
+    others = list(make_notebook.places("photos").values())
+    assert len(set(others)) == 2 and not set(others) & set(make_notebook.NOTEBOOKS.values())
+    ignored = subprocess.run(["git", "check-ignore", *map(str, others)], cwd=DOCS, capture_output=True, text=True, check=False)
+    assert len(ignored.stdout.splitlines()) == 2 or "not a git repository" in ignored.stderr
+
+
 def test_the_notebook_runs_on_digits(vgg16_package: None) -> None:
     """As a reader runs it who has no photos at hand."""
     pytest.importorskip("nbclient")
