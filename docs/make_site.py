@@ -117,7 +117,7 @@ def lay_out(language: str, tree: Path) -> list[str]:
         here = (DOCS / source).parent
         text = re.sub(
             r"<!-- notebook: (\S+) -->",
-            lambda found: notebook_as_markdown(here / found[1], tree / "pictures", f"{up}pictures/"),  # noqa: B023 -- called at once
+            lambda found: notebook_as_markdown(here / found[1], tree / "pictures", f"{up}pictures/"),  # noqa: B023  # re.sub calls it before the loop goes on
             text,
         )
         text = re.sub(r"<!-- reference: ([\w. ]+) -->", lambda found: reference(*found[1].split()), text)

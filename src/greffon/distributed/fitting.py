@@ -148,9 +148,8 @@ def _write(folder: Path, kind: str, value: Any) -> None:
 
 def _fault(folder: Path) -> GreffonError | None:
     """What a worker has met that another try would meet again."""
-    for file in sorted(folder.glob(f"{_FAULT}*.json")):
-        return raised(json.loads(file.read_text("utf-8")))
-    return None
+    first = min(folder.glob(f"{_FAULT}*.json"), default=None)
+    return None if first is None else raised(json.loads(first.read_text("utf-8")))
 
 
 def _run(trainer: Any, look: Callable[[], None]) -> None:
