@@ -19,12 +19,12 @@ import torch
 from greffon.activations import Store, Tap, chosen_engine
 from greffon.backbones import load_backbone
 from greffon.datasets import read_dataset, scan
-from greffon.heads import LinearHead, Representation
+from greffon.heads import LinearHead
 from greffon.images import views
-from greffon.jobs.train import FineTuning
+from greffon.jobs.adapt import Above
 from greffon.progress import Silent
 from greffon.training import Samples, chosen_training
-from greffon.transfer.inductive import Layout, frozen_part, grown_on, prepare
+from greffon.transfer.inductive import TRAINED, Layout, frozen_part, grown_on, prepare
 from greffon.transfer.transductive import ABOVE, adapt_above
 from peers.job import Answer, Stopwatch
 
@@ -57,7 +57,7 @@ def main() -> None:
     with watch.part("pass"):
         looks = views("standard", options.views, options.seed)
         frozen = frozen_part(network, engine, layout, looks, both, looked.digests, store=store, progress=Silent())
-    recipe = replace(FineTuning().settled(labels, "auto", options.seed), epochs=options.epochs, batch=options.batch)
+    recipe = replace(Above().settled(options.method, labels, options.seed), epochs=options.epochs, batch=options.batch)
     with watch.part("pace"):
         records = frozen.source.batch(target[:4], np.zeros(len(target[:4]), np.int64))
         steps = recipe.epochs * -(-len(source) // recipe.batch)
@@ -66,7 +66,7 @@ def main() -> None:
         recipe = replace(recipe, precision="bfloat16" if low else "float32", winograd=recipe.winograd and not low)
     with watch.part("start"):
         labelled = Samples(source, labels)
-        start = prepare(network, cut, frozen.source, labelled, classes, Representation("last", "mean", "standard"))
+        start = prepare(network, cut, frozen.source, labelled, classes, TRAINED)
         head = start.head(balanced=recipe.balanced)
         assert isinstance(head, LinearHead)
         grown = grown_on(network, start, recipe)

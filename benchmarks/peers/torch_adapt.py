@@ -1,6 +1,6 @@
 """Adaptation above a cut in a plain PyTorch loop, with the frozen part under ``no_grad`` in every epoch.
 
-    python torch_adapt.py JOB [--method deep-coral] [--epochs 10] [--layout nchw]
+    python torch_adapt.py JOB [--method deep-coral] [--epochs 10] [--layout nchw] [--device cpu]
 
 As the scripts of Transfer-Learning-Library do it: photos are decoded and varied anew in every epoch, each step has a batch of
 the source and as large a one of the target, both go through the network together, and after every epoch all photos of the
@@ -52,7 +52,7 @@ def dann(discriminator: nn.Module, source: Tensor, target: Tensor, done: float) 
     ramp = 2 / (1 + math.exp(-10 * done)) - 1
     both = torch.cat([source, target])
     reversed_ = both.detach() * (1 + ramp) - both * ramp  # the value of ``both``, and minus ``ramp`` times its gradient
-    labels = torch.cat([torch.ones(len(source)), torch.zeros(len(target))])
+    labels = torch.cat([torch.ones(len(source)), torch.zeros(len(target))]).to(both.device)
     return functional.binary_cross_entropy_with_logits(discriminator(reversed_)[:, 0], labels)
 
 
@@ -68,6 +68,7 @@ def main() -> None:
     arguments.add_argument("--method", choices=METHODS, default="deep-coral")
     arguments.add_argument("--layout", choices=("nchw", "channels_last"), default="nchw")
     arguments.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
+    arguments.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     arguments.add_argument("--workers", type=int, default=2)
     options = arguments.parse_args()
     torch.manual_seed(options.seed)
@@ -79,6 +80,8 @@ def main() -> None:
         frozen, block5 = features[:BLOCK5].requires_grad_(False), features[BLOCK5:]
         pool, head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), nn.Linear(512, len(job.classes))
         discriminator = nn.Sequential(nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 1))
+        for part in (features, head, discriminator):
+            part.to(options.device)
         groups = [
             {"params": block5.parameters(), "lr": options.rate},
             {"params": head.parameters(), "lr": options.head_rate},
@@ -88,12 +91,12 @@ def main() -> None:
         scheduler = optim.lr_scheduler.StepLR(optimizer, step_size=7, gamma=0.1)
 
     def low() -> contextlib.AbstractContextManager[object]:
-        return torch.autocast("cpu", torch.bfloat16) if options.precision == "bfloat16" else contextlib.nullcontext()
+        return torch.autocast(options.device, torch.bfloat16) if options.precision == "bfloat16" else contextlib.nullcontext()
 
     def seen_by(x: Tensor) -> Tensor:
         """Photos (n, 3, h, w) to pooled features (n, 512)."""
         with torch.no_grad():
-            maps = frozen(x.to(memory_format=like))
+            maps = frozen(x.to(options.device, memory_format=like))
         return pool(block5(maps))
 
     source = Files(job.train.paths, job.train.labels, varied(options.size))
@@ -124,17 +127,17 @@ def main() -> None:
                 adapting = mcc(other)
             else:
                 adapting = dann(discriminator, pooled[: len(x)], pooled[len(x) :], step / steps)
-            loss = functional.cross_entropy(own, y) + adapting
+            loss = functional.cross_entropy(own, y.to(options.device)) + adapting
             loss.backward()
             optimizer.step()
             seen, there, step = seen + len(x), there + len(theirs), step + 1
         scheduler.step()
         watch.add("training", time.perf_counter() - began)
         with watch.part("validation"), torch.no_grad(), low():
-            right = sum(int((head(seen_by(x)).argmax(1) == y).sum()) for x, y in looks)
+            right = sum(int((head(seen_by(x)).argmax(1).cpu() == y).sum()) for x, y in looks)
         epochs.append(time.perf_counter() - began)
     assert there == seen
-    names = ("method", "layout", "precision", "batch", "size", "workers", "rate", "head_rate", "seed")
+    names = ("method", "layout", "precision", "device", "batch", "size", "workers", "rate", "head_rate", "seed")
     Answer(
         tool="torch",
         settings={name: getattr(options, name) for name in names} | {"threads": torch.get_num_threads()},

@@ -28,6 +28,7 @@ from adaptation import (
     table,
     told,
 )
+from adaptation_above import figures_of as figures_of_draws
 from adaptation_peers import better_of, comparison
 from adaptation_speed import contestants_for, figures_of
 from contestants import run_fresh, run_script, turns
@@ -39,7 +40,7 @@ from greffon.losses import class_confusion, coral, domain_loss, reverse_gradient
 from greffon.progress import Silent
 from greffon.transfer.transductive import adapt_features
 from job_folder import make_domain_job
-from peers.job import Job
+from peers.job import Answer, Job
 
 SIZE = 32
 PYTHON = Path(sys.executable)
@@ -270,6 +271,13 @@ def test_greffon_and_the_plain_loop_adapt_the_same_job(job: Job) -> None:
     without = told_of.wall - told_of.answer.seconds["validation"] / 2
     assert found["without_looks_but_the_last"]["ratio_mcc"]["rounds"] == [round(without / wall["greffon"], 2)]
     assert set(found["accuracy"]) == {"greffon", "deep-coral", "mcc", "dann"}
+
+
+def test_the_draws_of_a_method_and_their_mean() -> None:
+    answers = [Answer(tool="torch", settings={"rate": 1}, images={}, seconds={}, right=right, tested=8) for right in (4, 5, 6)]
+    found = figures_of_draws(answers)
+    assert found["accuracy"] == {"mean": 0.625, "draws": [0.5, 0.625, 0.75]}
+    assert (found["tested"], found["settings"]) == (8, {"rate": 1})
 
 
 def test_every_peer_has_its_contestant(job: Job) -> None:

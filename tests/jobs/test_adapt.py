@@ -25,7 +25,7 @@ from greffon.errors import GreffonError
 from greffon.jobs.adapt import Above, AdaptResult
 from greffon.progress import Silent
 from greffon.training import Recipe
-from greffon.transfer.transductive import ABOVE, METHODS
+from greffon.transfer.transductive import ABOVE, METHODS, suggested_rates
 
 pytestmark = pytest.mark.usefixtures("vgg16_package")
 
@@ -196,6 +196,16 @@ def test_every_method_above_the_cut_gives_a_model(
     for place, row in zip(told.positions.tolist(), told.probabilities, strict=True):
         assert again[told.target.dataset.paths[place].name] == told.model.classes[int(row.argmax())]
     assert len(told.history) == 3 and all(row.target is not None for row in told.history)
+    assert told.model.representation.norm == "l2"
+
+
+def test_rates_are_as_wished_or_what_suits_the_method() -> None:
+    labels, wished = np.arange(6) % 2, Recipe(learning_rate=2e-5, head_learning_rate=0.0)
+    for method in ("dann", "mcc"):
+        found = Above().settled(method, labels, 3)
+        assert (found.learning_rate, found.head_learning_rate, found.seed) == (*suggested_rates(method), 3)
+        found = Above(recipe=wished).settled(method, labels, 3)
+        assert (found.learning_rate, found.head_learning_rate) == (2e-5, suggested_rates(method)[1])
 
 
 @pytest.mark.slow

@@ -44,8 +44,8 @@ def adapt(
     views: Annotated[int, _above("Augmented views of each photo that are kept; the first is plain.")] = 4,
     policy: Annotated[str, _above("Of the views: none, flip, light, standard or strong.")] = "standard",
     keep: Annotated[str, _above("What activations are kept in: bfloat16, float16 or float32.")] = "bfloat16",
-    learning_rate: Annotated[float, _above("Of the topmost stage.")] = 1e-4,
-    head_learning_rate: Annotated[float, _above("Of the head.")] = 3e-3,
+    learning_rate: Annotated[float, _above("Of the topmost stage; 0: what suits the method.")] = 0.0,
+    head_learning_rate: Annotated[float, _above("Of the head; 0: what suits the method.")] = 0.0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run in --out.", rich_help_panel="Above the cut")
     ] = False,

@@ -20,7 +20,7 @@ from greffon.losses import class_confusion, coral, information_maximisation, joi
 from greffon.progress import Silent
 from greffon.training import Grown, Recipe, Trained, fit
 from greffon.transfer.inductive import Start
-from greffon.transfer.transductive import ABOVE, adapt_above
+from greffon.transfer.transductive import ABOVE, adapt_above, suggested_rates
 from greffon.transfer.transductive.above import CDAN, Method, ramp
 from growing import Held
 from shifted import Domains, accuracy, begun, features_of, shifted
@@ -231,7 +231,18 @@ def test_methods_are_frozen_and_their_numbers_are_json(name: str) -> None:
         setattr(method, first, 0)
 
 
+@pytest.mark.parametrize("name", ABOVE)
+def test_rates_are_suggested_for_every_method(name: str) -> None:
+    rate, head_rate = suggested_rates(name)
+    assert 0 < rate <= 1e-4 and 0 < head_rate < Recipe().head_learning_rate
+    assert suggested_rates(ABOVE[name]) == (rate, head_rate)
+    against = ABOVE[name].objective().modules(8, 3).state_dict()  # a discriminator, which the features have to follow
+    assert (rate < suggested_rates("mcc")[0]) == bool(against)
+
+
 def test_what_cannot_be_is_said() -> None:
+    with pytest.raises(OptionError, match="method must be one of"):
+        suggested_rates("none of them")
     domains = drawn(n=48, m=40)
 
     def run(name: str, *, labelled: bool = True, recipe: Recipe = SHORT, target: np.ndarray = domains.target, head: bool = True) -> None:

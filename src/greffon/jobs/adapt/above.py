@@ -21,6 +21,7 @@ from greffon.jobs.adapt.plan import CHECKPOINT_FILE, earlier_choices, write_plan
 from greffon.model import Model, feature_widths, upper_pooled
 from greffon.training import Grown, Recipe, Samples, Trained, chosen_training
 from greffon.transfer.inductive import (
+    TRAINED,
     Frozen,
     Layout,
     Start,
@@ -31,7 +32,7 @@ from greffon.transfer.inductive import (
     tuned_backbone,
     with_val,
 )
-from greffon.transfer.transductive import adapt_above, temperature_for
+from greffon.transfer.transductive import adapt_above, suggested_rates, temperature_for
 
 __all__ = ["Above", "adapt_stages"]
 
@@ -48,14 +49,14 @@ class Above:
     views, policy, keep
         As of fine-tuning: augmented views of each image, and in what numbers their activations are kept.
     recipe
-        Learning rates, epochs, batch and so on. Winograd, precision and seed are settled by the run.
+        Learning rates (0: what suits the method), epochs, batch and so on. Winograd, precision and seed are settled by the run.
     """
 
     unfreeze: str = ""
     views: int = 4
     policy: str = "standard"
     keep: str = "bfloat16"
-    recipe: Recipe = field(default_factory=Recipe)
+    recipe: Recipe = field(default_factory=lambda: Recipe(learning_rate=0.0, head_learning_rate=0.0))
 
     def __post_init__(self) -> None:
         if not 1 <= self.views <= 1000:
@@ -65,13 +66,16 @@ class Above:
         if self.keep not in KEEPS:
             raise OptionError(f"--keep must be one of {', '.join(KEEPS)}, got {self.keep!r}")
 
-    def settled(self, labels: np.ndarray, seed: int) -> Recipe:
-        """The recipe with nothing left open, for source images with these labels, int64 (n,), none of them for SHOT."""
+    def settled(self, method: str, labels: np.ndarray, seed: int) -> Recipe:
+        """The recipe with nothing left open: for a method of ``ABOVE``, and source images with these labels, int64 (n,), none for SHOT."""
+        rate, head_rate = suggested_rates(method)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         precision = "bfloat16" if best_precision(device) == "bfloat16" else "float32"
         balanced = bool(len(labels)) and should_balance(labels)
         return replace(
             self.recipe,
+            learning_rate=self.recipe.learning_rate or rate,
+            head_learning_rate=self.recipe.head_learning_rate or head_rate,
             seed=seed,
             precision=precision,
             winograd=precision == "float32" and device == "cpu",
@@ -115,7 +119,7 @@ def adapt_stages(task: Task, wishes: Above, base: Model | None, *, resume: bool)
     cut = _cut(task, wishes, base)
     layout = Layout(cut, wishes.views, wishes.keep)
     labels = task.pair.source.dataset.labels if task.pair.source is not None else np.zeros(0, np.int64)
-    recipe = wishes.settled(labels, task.seed)
+    recipe = wishes.settled(task.method, labels, task.seed)
     earlier = earlier_choices(task, layout, resume)
     ground = _pass(task, layout, wishes, earlier[0])
     classes = base.classes if base is not None else _source(task).classes
@@ -267,9 +271,7 @@ def _start(
     network, source = task.network, ground.frozen.source
     if base is None:
         assert ground.labelled is not None
-        start = prepare(
-            network, layout.cut, source, ground.labelled, classes, Representation("last", "mean", "standard")
-        )
+        start = prepare(network, layout.cut, source, ground.labelled, classes, TRAINED)
         head = start.head(balanced=recipe.balanced)
     else:
         look = _same_look(base, layout.cut)

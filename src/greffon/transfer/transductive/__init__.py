@@ -1,6 +1,6 @@
 """Transductive transfer: the source has labels, the target has none."""
 
-from greffon.transfer.transductive.above import ABOVE, Method, adapt_above
+from greffon.transfer.transductive.above import ABOVE, Method, adapt_above, suggested_rates
 from greffon.transfer.transductive.adapting import (
     CorrelationAlignment,
     FeatureMethod,
@@ -77,6 +77,7 @@ __all__ = [
     "soft_neighbourhood_density",
     "spread",
     "subspace_alignment",
+    "suggested_rates",
     "surest",
     "temperature_for",
     "transfer_components",

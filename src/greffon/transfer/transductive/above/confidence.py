@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -29,6 +29,7 @@ class MCC:
 
     trade_off: float = 1.0
     temperature: float = 2.5
+    learning_rate: ClassVar[float] = 1e-4
 
     def objective(self) -> Objective:
         """``losses.class_confusion`` of the target's scores."""
@@ -53,6 +54,7 @@ class Shot:
     """
 
     trade_off: float = 0.3
+    learning_rate: ClassVar[float] = 1e-4
 
     def objective(self) -> Objective:
         """``losses.information_maximisation`` and the cross-entropy with ``losses.pseudo_labels``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import final
+from typing import ClassVar, final
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -27,6 +27,7 @@ class DeepCoral:
     """
 
     trade_off: float = 1.0
+    learning_rate: ClassVar[float] = 1e-4
 
     def objective(self) -> Objective:
         """``losses.coral`` of the scores."""
@@ -56,6 +57,7 @@ class DAN:
 
     trade_off: float = 1.0
     bandwidths: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
+    learning_rate: ClassVar[float] = 1e-4
 
     def objective(self) -> Objective:
         """``losses.mmd`` of the features."""
@@ -85,6 +87,7 @@ class JAN:
     trade_off: float = 1.0
     bandwidths: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0)
     answers_bandwidth: float = 1.68
+    learning_rate: ClassVar[float] = 1e-4
 
     def objective(self) -> Objective:
         """``losses.joint_mmd`` of features and probabilities."""
@@ -117,6 +120,7 @@ class AFN:
 
     trade_off: float = 0.0005
     step: float = 1.0
+    learning_rate: ClassVar[float] = 1e-4
 
     def objective(self) -> Objective:
         """``losses.stepwise_norm`` of both domains' features."""

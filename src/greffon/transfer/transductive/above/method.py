@@ -15,6 +15,8 @@ class Method(Protocol):
 
     #: Its fields are read by ``dataclasses.asdict``.
     __dataclass_fields__: ClassVar[dict[str, Any]]
+    #: Of the topmost stage, in AdamW: where a person wishes nothing else. See ``suggested_rates``.
+    learning_rate: ClassVar[float]
 
     def objective(self) -> Objective:
         """What the loop makes small."""
