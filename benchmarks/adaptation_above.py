@@ -68,6 +68,7 @@ def main() -> None:
     arguments.add_argument("--draws", type=int, default=5)
     arguments.add_argument("--images", type=int, default=504, help="photos of each domain; 0: every one")
     arguments.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of the plain loop")
+    arguments.add_argument("--precision", default="auto", help="of greffon's frozen part")
     arguments.add_argument("--rate", type=float, default=1e-4, help="of the plain loop")
     arguments.add_argument("--head-rate", type=float, default=1e-3, help="of the plain loop")
     arguments.add_argument("--processes", type=int, default=1)
@@ -77,7 +78,11 @@ def main() -> None:
     if strange := [name for name in tools if name not in TOOLS]:
         sys.exit(f"adaptation_above: --tools must be of {', '.join(TOOLS)}, got {strange[0]!r}")
     os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // options.processes))
-    more = {"greffon": (), "torch": ("--device", options.device, "--rate", str(options.rate), "--head-rate", str(options.head_rate))}
+    more = {
+        # The views of all draws are the same, so that the frozen part runs over them once.
+        "greffon": ("--views-seed", "0", "--precision", options.precision),
+        "torch": ("--device", options.device, "--rate", str(options.rate), "--head-rate", str(options.head_rate)),
+    }
     figures: dict[str, Any] = {"images": options.images, "draws": options.draws, "pairs": {}}
     try:
         network = load_backbone("vgg16")
@@ -104,7 +109,10 @@ def main() -> None:
     record(options.name, figures, notes=_NOTES)
 
 
-_NOTES = "the target's labels were read to count alone; greffon's runs shared a cache, and several ran side by side"
+_NOTES = (
+    "the target's labels were read to count alone; greffon's runs shared a cache, several ran side by side, and the views of"
+    " all draws were the same"
+)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ def main() -> None:
     arguments.add_argument("--views", type=int, default=4)
     arguments.add_argument("--size", type=int, default=0)
     arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--views-seed", type=int, default=-1, help="of the views; -1: as of all else")
+    arguments.add_argument("--precision", default="auto")
     options = arguments.parse_args()
     watch, store, cut = Stopwatch(), Store(), options.unfreeze
     with watch.part("look"):
@@ -52,10 +54,10 @@ def main() -> None:
         network = load_backbone("vgg16", size=options.size)
         layout = Layout(cut, options.views, "bfloat16")
         by_content = [both.paths[i] for i in sorted(range(len(both)), key=looked.digests.__getitem__)]
-        engine, choice = chosen_engine(network, Tap("map", cut), "auto", by_content, Silent(), images=len(both) * options.views,
+        engine, choice = chosen_engine(network, Tap("map", cut), options.precision, by_content, Silent(), images=len(both) * options.views,
                                        keep=layout.keep)  # fmt: skip
     with watch.part("pass"):
-        looks = views("standard", options.views, options.seed)
+        looks = views("standard", options.views, options.seed if options.views_seed < 0 else options.views_seed)
         frozen = frozen_part(network, engine, layout, looks, both, looked.digests, store=store, progress=Silent())
     recipe = replace(Above().settled(options.method, labels, options.seed), epochs=options.epochs, batch=options.batch)
     with watch.part("pace"):
