@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import click
 import typer
 from typer.cli import get_docs_for_click
 
@@ -20,7 +19,7 @@ PAGE = Path(__file__).parent / "commands.md"
 def page() -> str:
     """The page as it should be."""
     command = typer.main.get_command(app)
-    text = get_docs_for_click(obj=command, ctx=click.Context(command, info_name="greffon"), name="greffon")
+    text = get_docs_for_click(obj=command, ctx=typer.Context(command, info_name="greffon"), name="greffon")
     return "\n".join(line.rstrip() for line in text.splitlines()).strip() + "\n"
 
 

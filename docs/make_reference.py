@@ -43,7 +43,8 @@ def _signature(one: griffe.Function, name: str) -> str:
         if parameter.kind is griffe.ParameterKind.keyword_only and not starred:
             words.append("*")
             starred = True
-        star = {griffe.ParameterKind.var_positional: "*", griffe.ParameterKind.var_keyword: "**"}.get(parameter.kind, "")
+        kind = parameter.kind
+        star = "*" if kind is griffe.ParameterKind.var_positional else "**" if kind is griffe.ParameterKind.var_keyword else ""
         note = f": {parameter.annotation}" if parameter.annotation else ""
         default = f" = {parameter.default}" if parameter.default is not None and not star else ""
         words.append(f"{star}{parameter.name}{note}{default}")

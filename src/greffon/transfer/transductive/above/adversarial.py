@@ -17,7 +17,7 @@ __all__ = ["CDAN", "DANN"]
 
 #: A tenth of what the other methods have: the features follow a discriminator that is learned as they move. Over five pairs of domains DANN
 #: named 58 % of the target rightly with it, and 51 % with theirs (one run a pair; on digits the epochs went up and down by 30 points).
-RATE = 1e-5
+_RATE = 1e-5
 
 
 def _discriminator(inputs: int, hidden: int) -> nn.Sequential:
@@ -43,7 +43,7 @@ class DANN:
 
     trade_off: float = 1.0
     hidden: int = 256
-    learning_rate: ClassVar[float] = RATE
+    learning_rate: ClassVar[float] = _RATE
 
     def objective(self) -> Objective:
         """``losses.domain_loss`` of reversed features."""
@@ -102,7 +102,7 @@ class CDAN:
     hidden: int = 256
     most: int = 4096
     random: int = 1024
-    learning_rate: ClassVar[float] = RATE
+    learning_rate: ClassVar[float] = _RATE
 
     def objective(self) -> Objective:
         """``losses.domain_loss`` of reversed products, weighted or not."""
