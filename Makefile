@@ -57,7 +57,8 @@ distclean: clean ## remove .venv, too
 	@rm -rf .venv
 
 # An environment left half made by an interrupted run has no stamp, and maybe no pip: it is completed.
-# One call of pip for all of it, so that torch and torchvision are chosen together.
+# One call of pip for all of it, so that torch and torchvision are chosen together. pip would compile their 20,000 modules on one processor;
+# templates among them that are no Python are passed over.
 $(READY): pyproject.toml constraints.txt
 	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
 		$(PYTHON) -c 'import sys' 2>/dev/null || { \
@@ -69,7 +70,8 @@ $(READY): pyproject.toml constraints.txt
 		$(PYTHON) -m venv .venv; \
 	fi
 	@echo "greffon: installing into .venv (once; some minutes and 6 GB, most of it torch)"
-	@$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install --no-compile -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -W ignore -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true
 	@touch $@
 
 # --- benchmarks: they need photos (DATA) and a quiet machine; each writes benchmarks/results/*.json ----------------

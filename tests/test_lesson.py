@@ -156,6 +156,7 @@ def test_pictures_of_somebodys_photos_do_not_come_into_the_project() -> None:
     assert len(ignored.stdout.splitlines()) == 2 or "not a git repository" in ignored.stderr
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_on_digits(vgg16_package: None) -> None:
     """As a reader runs it who has no photos at hand."""
     pytest.importorskip("nbclient")
