@@ -16,7 +16,7 @@ from greffon.transfer.transductive.above.method import ramp
 __all__ = ["CDAN", "DANN"]
 
 #: A tenth of what the other methods have: the features follow a discriminator that is learned as they move. Over five pairs of domains DANN
-#: named 58 % of the target rightly with it, and 51 % with theirs (one run a pair; on digits the epochs went up and down by 30 points).
+#: named 58 % of the target rightly with it, and 51 % with theirs (one run a pair; its epochs went up and down by up to 26 points).
 _RATE = 1e-5
 
 
