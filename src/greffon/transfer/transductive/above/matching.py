@@ -106,7 +106,7 @@ class JAN:
 class AFN:
     """Features of both domains reach further out, step by step: Xu et al. 2019 (SAFN), arXiv:1811.07456.
 
-    The paper's features are those of new layers behind BatchNorm and ReLU; ours are the pretrained ones, standardised. On drawn domains and
+    The paper's features are those of new layers behind BatchNorm and ReLU; ours are the pretrained ones. On drawn domains and
     from photos to paintings it has gained nothing here.
 
     Parameters
