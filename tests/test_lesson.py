@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ sys.path.insert(0, str(DOCS))
 
 def blocks(text: str) -> list[str]:
     """What a page tells to type, block by block."""
-    return [re.sub(r"^ {4}", "", block, flags=re.M) for block in re.findall(r"^ *```bash\n(.*?)^ *```$", text, re.M | re.S)]
+    return [textwrap.dedent(block) for block in re.findall(r"^ *```bash\n(.*?)^ *```$", text, re.M | re.S)]
 
 
 def without_comments(block: str) -> list[str]:
