@@ -197,6 +197,10 @@ def test_every_method_above_the_cut_gives_a_model(
         assert again[told.target.dataset.paths[place].name] == told.model.classes[int(row.argmax())]
     assert len(told.history) == 3 and all(row.target is not None for row in told.history)
     assert told.model.representation.norm == "l2"
+    agreement = told.model.training["agreement_on_features"]
+    kept = (told.probabilities.argmax(1) == told.source_only.argmax(1)).mean()
+    assert 0.5 < agreement <= 1 and agreement != pytest.approx(kept, abs=1e-9)
+    assert told.probabilities.max(1).mean() == pytest.approx(agreement, abs=0.02)  # of what the temperature can reach
 
 
 def test_rates_are_as_wished_or_what_suits_the_method() -> None:

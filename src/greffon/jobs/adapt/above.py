@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from greffon.activations import KEEPS, Choice, Engine, QuantisedEngine, Tap, best_precision, chosen_engine
+from greffon.backbones import Backbone
 from greffon.datasets import Dataset
 from greffon.errors import DataError, OptionError
 from greffon.heads import LinearHead, Normaliser, Representation
@@ -32,7 +33,7 @@ from greffon.transfer.inductive import (
     tuned_backbone,
     with_val,
 )
-from greffon.transfer.transductive import adapt_above, suggested_rates, temperature_for
+from greffon.transfer.transductive import adapt_above, adapt_features, suggested_rates, temperature_for
 
 __all__ = ["Above", "adapt_stages"]
 
@@ -129,8 +130,10 @@ def adapt_stages(task: Task, wishes: Above, base: Model | None, *, resume: bool)
     start, grown, first = _start(task, ground, layout, base, recipe, len(classes))
     checkpoint = task.folder / CHECKPOINT_FILE
     write_plan(task, layout, (ground.plan, pace), checkpoint, resume)
-    before = _features(network, cut, start, ground)
+    plain = _records(network, cut, ground)
+    before = _features(network, cut, start, plain)
     source_only = _probabilities(before[1], start.normaliser, first)
+    others = _second_opinion(task, cut, ground, plain, len(classes), source_only)
     configuration = {
         "backbone": network.fingerprint,
         "cut": cut,
@@ -159,11 +162,12 @@ def adapt_stages(task: Task, wishes: Above, base: Model | None, *, resume: bool)
     seconds = time.perf_counter() - began
     tuned = tuned_backbone(network, cut, grown)
     head = grown.linear_head()
-    after = _features(tuned, cut, start, ground)
+    after = _features(tuned, cut, start, _records(tuned, cut, ground))
     scores = head.scores(start.normaliser.apply(after[1]))
-    # What keeps its class was told by two models: the share of it stands in for the accuracy, which nobody knows.
-    kept = float((scores.argmax(1) == source_only.argmax(1)).mean())
-    head = replace(head, temperature=temperature_for(scores, kept))
+    agreement = float((scores.argmax(1) == others.argmax(1)).mean())
+    head = replace(head, temperature=temperature_for(scores, agreement))
+    if ground.labelled is not None:
+        listener.say(f"{100 * agreement:.0f} % of the target get the class that the methods on features give: confidences are set by it")
     probabilities = _probabilities(after[1], start.normaliser, head)
     chosen, adapted, why = _verdict(task.method, trained)
     model = Model(
@@ -174,7 +178,7 @@ def adapt_stages(task: Task, wishes: Above, base: Model | None, *, resume: bool)
         normaliser=start.normaliser,
         head=head,
         precision=ground.engine.precision,
-        training=_about(task, wishes, trained, recipe, ground, network, cut, why, seconds),
+        training={**_about(task, wishes, trained, recipe, ground, network, cut, why, seconds), "agreement_on_features": agreement},
         figures={},
         data=task.figures_of_data(len(ground.frozen.failed)),
         keep=layout.keep,
@@ -298,21 +302,40 @@ def _same_look(base: Model, cut: str) -> Representation:
     return look
 
 
-def _take(network: Any, cut: str, start: Start, ground: _Ground, positions: np.ndarray, block: int = 128) -> np.ndarray:
-    """The features of the plain view of images, float32 (k, d), not yet normalised."""
-    width = len(start.normaliser.mean)
-    parts = [np.zeros((0, width), np.float32)]
+def _records(network: Backbone, cut: str, ground: _Ground) -> tuple[np.ndarray, np.ndarray]:
+    """Of the plain views of the source's training images and of the target's: what ``upper_pooled`` gives, float32 (k, d)."""
+    own = ground.labelled.positions if ground.labelled is not None else np.zeros(0, np.int64)
+    return _pooled(network, cut, ground, own), _pooled(network, cut, ground, ground.target)
+
+
+def _pooled(network: Backbone, cut: str, ground: _Ground, positions: np.ndarray, block: int = 128) -> np.ndarray:
+    parts = [np.zeros((0, 2 * sum(feature_widths(network, cut))), np.float32)]
     for at in range(0, len(positions), block):
         some = positions[at : at + block]
         maps = ground.frozen.source.batch(some, np.zeros(len(some), np.int64)).cpu().numpy()
-        parts.append(start.representation.take(upper_pooled(network, cut, maps), feature_widths(network, cut)))
+        parts.append(upper_pooled(network, cut, maps))
     return np.concatenate(parts)
 
 
-def _features(network: Any, cut: str, start: Start, ground: _Ground) -> tuple[np.ndarray, np.ndarray]:
-    """Of the source's training images and of the target's."""
-    own = ground.labelled.positions if ground.labelled is not None else np.zeros(0, np.int64)
-    return _take(network, cut, start, ground, own), _take(network, cut, start, ground, ground.target)
+def _features(network: Backbone, cut: str, start: Start, records: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Of both domains, float32 (k, d), not yet normalised."""
+    source, target = (start.representation.take(one, feature_widths(network, cut)) for one in records)
+    return source, target
+
+
+def _second_opinion(
+    task: Task, cut: str, ground: _Ground, records: tuple[np.ndarray, np.ndarray], classes: int, source_only: np.ndarray
+) -> np.ndarray:
+    """What the methods on features make of the target together, (m, c): as ``auto``. Of a source-free method, the source-only answers.
+
+    The share of the target on which the trained network agrees with them stands in for its accuracy, which nobody knows. From photos to
+    paintings, 140 each, DANN named 59 % rightly: it agreed with the methods on features on 69 %, and with the source-only model on 86 %.
+    """
+    if ground.labelled is None:
+        return source_only
+    widths = feature_widths(task.network, cut)
+    labels = ground.labelled.labels
+    return adapt_features(records[0], labels, classes, records[1], widths, seed=task.seed, progress=task.progress).probabilities
 
 
 def _probabilities(features: np.ndarray, normaliser: Normaliser, head: LinearHead) -> np.ndarray:
