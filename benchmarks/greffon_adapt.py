@@ -22,10 +22,11 @@ from greffon.datasets import read_dataset, scan
 from greffon.heads import LinearHead
 from greffon.images import views
 from greffon.jobs.adapt import Above
+from greffon.model import feature_widths, upper_pooled
 from greffon.progress import Silent
 from greffon.training import Samples, chosen_training
 from greffon.transfer.inductive import TRAINED, Layout, frozen_part, grown_on, prepare
-from greffon.transfer.transductive import ABOVE, adapt_above
+from greffon.transfer.transductive import ABOVE, adapt_above, adapt_features
 from peers.job import Answer, Stopwatch
 
 
@@ -73,6 +74,11 @@ def main() -> None:
         assert isinstance(head, LinearHead)
         grown = grown_on(network, start, recipe)
         grown.begin_at(head)
+    with watch.part("opinion"):  # by which the command sets confidences
+        mine, theirs = (
+            upper_pooled(network, cut, frozen.source.batch(some, np.zeros(len(some), np.int64)).cpu().numpy()) for some in (source, target)
+        )
+        adapt_features(mine, labels, classes, theirs, feature_widths(network, cut), seed=options.seed, progress=Silent())
     trained = adapt_above(grown, frozen.source, labelled, target, options.method, recipe, val=None, progress=Silent())
     epochs = [row.seconds for row in trained.history[1:]]
     watch.add("epochs", sum(epochs))

@@ -166,10 +166,12 @@ def adapt_stages(task: Task, wishes: Above, base: Model | None, *, resume: bool)
     scores = head.scores(start.normaliser.apply(after[1]))
     agreement = float((scores.argmax(1) == others.argmax(1)).mean())
     head = replace(head, temperature=temperature_for(scores, agreement))
+    chosen, adapted, why = _verdict(task.method, trained)
+    about = _about(task, wishes, trained, recipe, ground, network, cut, why, seconds)
     if ground.labelled is not None:
+        about["agreement_on_features"] = agreement
         listener.say(f"{100 * agreement:.0f} % of the target get the class that the methods on features give: confidences are set by it")
     probabilities = _probabilities(after[1], start.normaliser, head)
-    chosen, adapted, why = _verdict(task.method, trained)
     model = Model(
         backbone=tuned,
         cut=cut,
@@ -178,7 +180,7 @@ def adapt_stages(task: Task, wishes: Above, base: Model | None, *, resume: bool)
         normaliser=start.normaliser,
         head=head,
         precision=ground.engine.precision,
-        training={**_about(task, wishes, trained, recipe, ground, network, cut, why, seconds), "agreement_on_features": agreement},
+        training=about,
         figures={},
         data=task.figures_of_data(len(ground.frozen.failed)),
         keep=layout.keep,
